@@ -1,0 +1,1 @@
+"""The policy oracle: pure, no I/O; who may talk to whom under Cilium's semantics."""
