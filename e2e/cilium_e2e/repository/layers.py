@@ -1,0 +1,192 @@
+"""Follow the Flux Kustomizations of a tree and build each as kustomize-controller would."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cilium_e2e.model import Difference, ManifestError, Object
+from cilium_e2e.repository.sources import is_own, source_of
+from cilium_e2e.repository.substitution import substitute_layer
+from cilium_e2e.repository.sops import stub
+from cilium_e2e.repository.tree import BuiltObject, ExternalLayer, Layer
+from cilium_e2e.repository.workspace import Workspace
+
+_GROUP = "kustomize.toolkit.fluxcd.io/"
+
+
+@dataclass(slots=True)
+class Layers:
+    """What came of it: layers in the order Flux applies them, external ones, and declared differences."""
+
+    built: list[Layer] = field(default_factory=list)
+    external: list[ExternalLayer] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+    def objects(self) -> list[BuiltObject]:
+        """All objects of all layers, in order."""
+        return [built for layer in self.built for built in layer.objects]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A Flux Kustomization that was found and is not built yet."""
+
+    name: str
+    object: Object
+    file: str
+    depends_on: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}: Kustomization {self.name}" if self.file else f"Kustomization {self.name}"
+
+
+def build_layers(workspace: Workspace, path: str) -> Layers:
+    """Build ``path`` and every Flux Kustomization that is found in what is built.
+
+    The order is Flux's: a layer comes after all that it depends on; among those that are free, the one
+    found first. A Kustomization with another source, another cluster, or ``suspend: true`` is recorded as
+    external; those that depend on it go on, as they would once it is ready.
+
+    Raises:
+        ManifestError: a layer cannot be built, depends on itself, or on one that is nowhere.
+    """
+    result = Layers()
+    entry = workspace.build(path)
+    own = _own_kustomization(entry, path)
+    if own:
+        entry = _finish(workspace, path, own, (), result)
+    result.built.append(
+        Layer(
+            own.name if own else "", path, own.object if own else None, entry, own.depends_on if own else ()
+        )
+    )
+    done: set[str] = {own.name} if own else set()
+    known: dict[str, _Pending] = {own.name: own} if own else {}
+    waiting: list[_Pending] = []
+    _discover(entry, known, waiting)
+    while waiting:
+        ready = next((item for item in waiting if done.issuperset(item.depends_on)), None)
+        if ready is None:
+            raise _stuck(waiting, known)
+        waiting.remove(ready)
+        done.add(ready.name)
+        reason = _why_external(workspace, ready, result.objects())
+        if reason:
+            source = source_of(ready.object, result.objects())
+            result.external.append(ExternalLayer(ready.name, ready.object, source, reason, ready.depends_on))
+            continue
+        where = _path_of(ready)
+        objects = _finish(workspace, where, ready, tuple(result.objects()), result)
+        result.built.append(Layer(ready.name, where, ready.object, objects, ready.depends_on))
+        _discover(objects, known, waiting)
+    return result
+
+
+def _finish(
+    workspace: Workspace, path: str, item: _Pending, before: tuple[BuiltObject, ...], result: Layers
+) -> tuple[BuiltObject, ...]:
+    """Build a folder for its Kustomization, with stubs for what is encrypted and with substitutions."""
+    spec = item.object.get("spec") or {}
+    if not workspace.is_folder(path):
+        raise ManifestError(f"spec.path {path} is no folder of the repository", place=item.place)
+    objects: list[BuiltObject] = []
+    for built in workspace.build(path, spec):
+        stubbed, difference = stub(built)
+        objects.append(stubbed)
+        if difference and difference not in result.differences:
+            result.differences.append(difference)
+    done, differences = substitute_layer(tuple(objects), item.object, [*before, *objects], place=item.place)
+    result.differences += [new for new in differences if new not in result.differences]
+    return done
+
+
+def _discover(objects: Sequence[BuiltObject], known: dict[str, _Pending], waiting: list[_Pending]) -> None:
+    for built in objects:
+        item = _as_pending(built)
+        if item is None:
+            continue
+        if item.name in known:
+            if known[item.name].object != item.object:
+                raise ManifestError(
+                    f"Kustomization {item.name} is defined twice, also in {known[item.name].file or 'a generator'}",
+                    place=built.file,
+                )
+            continue
+        known[item.name] = item
+        waiting.append(item)
+
+
+def _as_pending(built: BuiltObject) -> _Pending | None:
+    obj = built.object
+    if obj["kind"] != "Kustomization" or not str(obj["apiVersion"]).startswith(_GROUP):
+        return None
+    meta = obj["metadata"]
+    namespace = meta.get("namespace") or ""
+    name = f"{namespace}/{meta['name']}"
+    if not namespace:
+        raise ManifestError(
+            f"Kustomization {meta['name']} has no namespace, Flux refuses that", place=built.file
+        )
+    depends = tuple(
+        f"{entry.get('namespace') or namespace}/{entry.get('name')}"
+        for entry in (obj.get("spec") or {}).get("dependsOn") or []
+    )
+    return _Pending(name, obj, built.file, depends)
+
+
+def _own_kustomization(entry: Sequence[BuiltObject], path: str) -> _Pending | None:
+    """The Kustomization by which Flux builds the first path itself, as ``flux bootstrap`` writes one."""
+    for built in entry:
+        item = _as_pending(built)
+        if item and _path_of(item) == path and (item.object["spec"].get("sourceRef") or {}).get("name"):
+            source = source_of(item.object, entry)
+            if source is None or item.object["spec"]["sourceRef"]["name"] == "flux-system":
+                return item
+    return None
+
+
+def _path_of(item: _Pending) -> str:
+    path = posixpath.normpath(str(item.object["spec"].get("path") or ".").lstrip("/") or ".")
+    if path == ".." or path.startswith("../"):
+        raise ManifestError(
+            f"spec.path {item.object['spec']['path']} leads out of the repository", place=item.place
+        )
+    return path
+
+
+def _why_external(workspace: Workspace, item: _Pending, objects: Sequence[BuiltObject]) -> str:
+    spec: dict[str, Any] = item.object.get("spec") or {}
+    if spec.get("suspend"):
+        return "it is suspended, so Flux does not apply it"
+    if spec.get("kubeConfig"):
+        return "it is applied to another cluster (spec.kubeConfig)"
+    if not is_own(item.object, objects, workspace.root):
+        ref = spec.get("sourceRef") or {}
+        return f"its source is {ref.get('kind')} {ref.get('name')}, not this repository"
+    return ""
+
+
+def _stuck(waiting: Sequence[_Pending], known: dict[str, _Pending]) -> ManifestError:
+    for item in waiting:
+        missing = [name for name in item.depends_on if name not in known]
+        if missing:
+            return ManifestError(
+                f"depends on {', '.join(missing)}, which is not in the tree; Flux would wait for it for ever",
+                place=item.place,
+                hint=f"Known are: {', '.join(sorted(known))}.",
+            )
+    by_name = {item.name: item for item in waiting}
+    trail = [waiting[0].name]
+    while True:
+        following = next(name for name in by_name[trail[-1]].depends_on if name in by_name)
+        if following in trail:
+            circle = [*trail[trail.index(following) :], following]
+            return ManifestError(
+                f"Kustomizations depend on each other in a circle: {' → '.join(circle)}",
+                place=by_name[following].place,
+            )
+        trail.append(following)
