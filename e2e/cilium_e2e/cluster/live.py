@@ -105,7 +105,9 @@ class LiveCluster:
         if target.kind is TargetKind.POD:
             ip = self.api.get(Ref("v1", "Pod", target.name, target.namespace))["status"].get("podIP", "")
         elif target.kind is TargetKind.SERVICE:
-            ip = self.api.get(Ref("v1", "Service", target.name, target.namespace))["spec"].get("clusterIP", "")
+            ip = self.api.get(Ref("v1", "Service", target.name, target.namespace))["spec"].get(
+                "clusterIP", ""
+            )
         elif target.kind is TargetKind.NODE:
             ip = next((node.ips[0] for node in self._info.nodes if node.name == target.name), "")
         else:

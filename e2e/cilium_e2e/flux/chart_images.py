@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cilium_e2e.repository import dig, merge, nest
+from cilium_e2e.repository import dig, merge
+from cilium_e2e.repository.merge import nest
 
 # Where the chart's values name images, and which value must be on for each to be used. Source: values.yaml
 # and templates of the chart, 1.18. The operator's repository gets a suffix from the chart.
@@ -41,7 +42,9 @@ class ChartImage:
     pinned: bool
 
 
-def chart_images(effective: Mapping[str, Any], defaults: Mapping[str, Any] | None, version: str) -> list[ChartImage]:
+def chart_images(
+    effective: Mapping[str, Any], defaults: Mapping[str, Any] | None, version: str
+) -> list[ChartImage]:
     """The images of a release.
 
     Args:

@@ -118,13 +118,17 @@ def _external(
     """An external layer: from its own source, from an artifact of ours, or not at all."""
     if what == SKIP:
         result.differences.append(
-            Difference(f"Kustomization {layer.name}", "left out", "asked for", f"--external {layer.name}=skip")
+            Difference(
+                f"Kustomization {layer.name}", "left out", "asked for", f"--external {layer.name}=skip"
+            )
         )
         return
     if layer.source is None:
         skipped.add(layer.name)
         result.differences.append(
-            Difference(f"Kustomization {layer.name}", "left out", layer.reason, "the tree does not define its source")
+            Difference(
+                f"Kustomization {layer.name}", "left out", layer.reason, "the tree does not define its source"
+            )
         )
         return
     if (layer.kustomization.get("spec") or {}).get("suspend") or "another cluster" in layer.reason:
@@ -157,7 +161,13 @@ def _own(
             "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
             "kind": "Kustomization",
             "metadata": {"name": _ENTRY, "namespace": NAMESPACE},
-            "spec": {"interval": "30m", "retryInterval": "1m", "prune": False, "wait": True, "path": f"./{layer.path}"},
+            "spec": {
+                "interval": "30m",
+                "retryInterval": "1m",
+                "prune": False,
+                "wait": True,
+                "path": f"./{layer.path}",
+            },
         }
     spec = kustomization["spec"]
     spec["sourceRef"] = {"kind": "OCIRepository", "name": TREE, "namespace": NAMESPACE}
@@ -193,7 +203,9 @@ def _patches(
         if chart.version and chart.version != release.chart.version:
             operations.append({"op": "add", "path": "/spec/chart/spec/version", "value": chart.version})
             result.differences.append(
-                Difference("chart version", chart.version, f"instead of {release.chart.version}", chart.origin)
+                Difference(
+                    "chart version", chart.version, f"instead of {release.chart.version}", chart.origin
+                )
             )
     if chart.url:
         layer, source = _chart_source(repository)
@@ -215,7 +227,11 @@ def _chart_source(repository: Repository) -> tuple[str, Object]:
     wanted = repository.release.chart.source
     for layer in repository.layers:
         for built in layer.objects:
-            if (built.ref.kind, built.ref.namespace, built.ref.name) == (wanted.kind, wanted.namespace, wanted.name):
+            if (built.ref.kind, built.ref.namespace, built.ref.name) == (
+                wanted.kind,
+                wanted.namespace,
+                wanted.name,
+            ):
                 if wanted.kind == "HelmRepository":
                     return layer.name, built.object
                 break
@@ -240,7 +256,12 @@ def _json_patch(target: Object, operations: Sequence[Object]) -> Object:
     ref = Ref.of(target)
     group = ref.api_version.partition("/")[0] if "/" in ref.api_version else ""
     return {
-        "target": {"group": group, "kind": ref.kind, "name": f"^{ref.name}$", "namespace": f"^{ref.namespace}$"},
+        "target": {
+            "group": group,
+            "kind": ref.kind,
+            "name": f"^{ref.name}$",
+            "namespace": f"^{ref.namespace}$",
+        },
         "patch": json.dumps(list(operations)),
     }
 

@@ -37,14 +37,16 @@ _GRACE_S = 30.0
 _PASSING = {"Progressing", "DependencyNotReady", "ArtifactFailed", "SourceNotReady", "NoSourceArtifact", ""}
 
 
-class _Abandoned(Exception):  # noqa: N818 - no error: another wait has failed first
+class _Abandoned(Exception):
     """Ends a wait that nobody is interested in any more."""
 
 
 def install(kube: Kube, flux: FluxManifest, *, timeout_s: float) -> None:
     """Install Flux's controllers and wait until their kinds are served."""
     kube.apply_all(flux.prerequisites)
-    crds = {doc["metadata"]["name"] for doc in flux.prerequisites if doc["kind"] == "CustomResourceDefinition"}
+    crds = {
+        doc["metadata"]["name"] for doc in flux.prerequisites if doc["kind"] == "CustomResourceDefinition"
+    }
 
     def established(found: Sequence[Object]) -> bool | None:
         done = {crd["metadata"]["name"] for crd in found if is_true(crd, "Established")}
@@ -52,7 +54,10 @@ def install(kube: Kube, flux: FluxManifest, *, timeout_s: float) -> None:
 
     kube.apply_all(flux.controllers)
     kube.wait(
-        Ref(_CRD, "CustomResourceDefinition"), established, timeout_s=timeout_s, what="Flux's CRDs to be established"
+        Ref(_CRD, "CustomResourceDefinition"),
+        established,
+        timeout_s=timeout_s,
+        what="Flux's CRDs to be established",
     )
     kube.transport.invalidate()
 
@@ -120,7 +125,11 @@ def wait_release(kube: Kube, deployment: Deployment, *, timeout_s: float, progre
         """Watched only for its failures."""
         del found
 
-    for ref, until, name in ((helm, _all_ready, "release"), (chart, never, "chart"), (layers, never, "layers")):
+    for ref, until, name in (
+        (helm, _all_ready, "release"),
+        (chart, never, "chart"),
+        (layers, never, "layers"),
+    ):
         if not ref.kind:
             continue
         threading.Thread(target=watch, args=(ref, until, name), daemon=True, name=f"wait {name}").start()
@@ -151,7 +160,11 @@ def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progres
         return True if names <= ready else None
 
     kube.wait(
-        Ref(_KUSTOMIZE, "Kustomization"), done, timeout_s=timeout_s, what="every Kustomization to be ready", describe=_states
+        Ref(_KUSTOMIZE, "Kustomization"),
+        done,
+        timeout_s=timeout_s,
+        what="every Kustomization to be ready",
+        describe=_states,
     )
 
 
@@ -186,7 +199,9 @@ class _Judge:
             now = self._clock.monotonic()
             final = now - self._since.setdefault(f"{text}", now) > _GRACE_S
         if final:
-            raise ReconcileError(ready.get("message", "").strip(), place=text.partition(": ")[0], hint=_hint(reason))
+            raise ReconcileError(
+                ready.get("message", "").strip(), place=text.partition(": ")[0], hint=_hint(reason)
+            )
 
 
 def _hint(reason: str) -> str:

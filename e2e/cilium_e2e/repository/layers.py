@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cilium_e2e.model import Difference, ManifestError, Object
+from cilium_e2e.repository.sops import stub
 from cilium_e2e.repository.sources import is_own, source_of
 from cilium_e2e.repository.substitution import substitute_layer
-from cilium_e2e.repository.sops import stub
 from cilium_e2e.repository.tree import BuiltObject, ExternalLayer, Layer
 from cilium_e2e.repository.workspace import Workspace
 
