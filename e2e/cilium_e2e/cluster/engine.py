@@ -90,7 +90,8 @@ class Engine:
         with tempfile.NamedTemporaryFile(prefix="cilium-e2e-image-", suffix=".tar") as archive:
 
             def save() -> None:
-                for chunk in self._docker.images.get(image).save(named=image):
+                # Not Image.save(): it refuses names that the engine accepts, such as docker.io/library/x.
+                for chunk in self._docker.api.get_image(image):
                     archive.write(chunk)
                 archive.flush()
 

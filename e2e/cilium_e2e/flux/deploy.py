@@ -103,8 +103,8 @@ def plan(
         )
     skipped = {name for name, what in external.items() if what == SKIP}
     patches = _patches(repository, overrides, chart, result)
-    for layer in repository.external:
-        _external(layer, external.get(layer.name), server, skipped, result)
+    for outside in repository.external:
+        _external(outside, external.get(outside.name), server, skipped, result)
     for layer in repository.layers:
         own = _own(repository, layer, patches, skipped)
         if own is not None:

@@ -1,4 +1,4 @@
-"""Install Flux, hand it the deployment, and wait for what it brings; a failure is explained, not timed out."""
+"""Install Flux, hand it the deployment, wait for what it brings; failures are explained, not timed out."""
 
 from __future__ import annotations
 

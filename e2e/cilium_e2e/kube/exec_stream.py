@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 import time
@@ -65,10 +66,10 @@ class WebSocketExec:
 
     def close(self) -> None:
         """See :class:`~cilium_e2e.model.ExecStream`."""
-        try:
+        with contextlib.suppress(*_LOST):  # it may be gone already, which is what was asked for
             self._ws.close()
-        except _LOST:
-            return  # it is gone already, which is what was asked for
+        # After the server's own close frame the library thinks it is done, and leaves the socket open.
+        self._ws.sock.shutdown()
 
     def _receive(self, timeout_s: float) -> None:
         try:

@@ -151,7 +151,7 @@ def _external(options: Options, repository: Repository) -> dict[str, Path | str]
     for name, what in options.external.items():
         if name not in known:
             raise InputError(
-                f"the tree has no external layer {name}, expected one of: {', '.join(sorted(known)) or 'none'}",
+                f"no external layer {name} in the tree, expected: {', '.join(sorted(known)) or 'none'}",
                 place=f"--external {name}={what}",
             )
         if what != SKIP and not Path(what).is_dir():

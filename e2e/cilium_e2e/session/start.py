@@ -105,9 +105,8 @@ class KindSession:
         kind, engine, self._kind = self._kind, self._engine, None
         if self._options.keep:
             self._say(f"kept: cluster {kind.name}, KUBECONFIG={kind.kubeconfig_path}")
-            self._say(
-                f"      delete it with: kind delete cluster --name {kind.name}; docker rm -f {kind.name}-artifacts"
-            )
+            self._say(f"  to delete: kind delete cluster --name {kind.name}")
+            self._say(f"             docker rm -f {kind.name}-artifacts")
             return
         self._say(f"deleting cluster {kind.name} …")
         for container in engine.ours(kind.name):
