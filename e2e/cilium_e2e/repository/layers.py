@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cilium_e2e.model import Difference, ManifestError, Object
-from cilium_e2e.repository.sources import is_own, source_of
-from cilium_e2e.repository.substitution import substitute_layer
 from cilium_e2e.repository.sops import stub
+from cilium_e2e.repository.sources import OWN_NAME, is_own, source_of
+from cilium_e2e.repository.substitution import substitute_layer
 from cilium_e2e.repository.tree import BuiltObject, ExternalLayer, Layer
 from cilium_e2e.repository.workspace import Workspace
 
@@ -55,10 +55,8 @@ def build_layers(workspace: Workspace, path: str) -> Layers:
         ManifestError: a layer cannot be built, depends on itself, or on one that is nowhere.
     """
     result = Layers()
-    entry = workspace.build(path)
-    own = _own_kustomization(entry, path)
-    if own:
-        entry = _finish(workspace, path, own, (), result)
+    own = _own_kustomization(workspace.build(path), path)
+    entry = _finish(workspace, path, own, (), result)
     result.built.append(
         Layer(
             own.name if own else "", path, own.object if own else None, entry, own.depends_on if own else ()
@@ -87,11 +85,11 @@ def build_layers(workspace: Workspace, path: str) -> Layers:
 
 
 def _finish(
-    workspace: Workspace, path: str, item: _Pending, before: tuple[BuiltObject, ...], result: Layers
+    workspace: Workspace, path: str, item: _Pending | None, before: tuple[BuiltObject, ...], result: Layers
 ) -> tuple[BuiltObject, ...]:
     """Build a folder for its Kustomization, with stubs for what is encrypted and with substitutions."""
-    spec = item.object.get("spec") or {}
-    if not workspace.is_folder(path):
+    spec = (item.object.get("spec") or {}) if item else {}
+    if item and not workspace.is_folder(path):
         raise ManifestError(f"spec.path {path} is no folder of the repository", place=item.place)
     objects: list[BuiltObject] = []
     for built in workspace.build(path, spec):
@@ -99,6 +97,8 @@ def _finish(
         objects.append(stubbed)
         if difference and difference not in result.differences:
             result.differences.append(difference)
+    if item is None:
+        return tuple(objects)
     done, differences = substitute_layer(tuple(objects), item.object, [*before, *objects], place=item.place)
     result.differences += [new for new in differences if new not in result.differences]
     return done
@@ -111,9 +111,9 @@ def _discover(objects: Sequence[BuiltObject], known: dict[str, _Pending], waitin
             continue
         if item.name in known:
             if known[item.name].object != item.object:
+                also = known[item.name].file or "a generator"
                 raise ManifestError(
-                    f"Kustomization {item.name} is defined twice, also in {known[item.name].file or 'a generator'}",
-                    place=built.file,
+                    f"Kustomization {item.name} is defined twice, also in {also}", place=built.file
                 )
             continue
         known[item.name] = item
@@ -164,9 +164,16 @@ def _why_external(workspace: Workspace, item: _Pending, objects: Sequence[BuiltO
         return "it is suspended, so Flux does not apply it"
     if spec.get("kubeConfig"):
         return "it is applied to another cluster (spec.kubeConfig)"
+    ref = spec.get("sourceRef") or {}
     if not is_own(item.object, objects, workspace.root):
-        ref = spec.get("sourceRef") or {}
         return f"its source is {ref.get('kind')} {ref.get('name')}, not this repository"
+    if (
+        source_of(item.object, objects) is None
+        and ref.get("name") != OWN_NAME
+        and not workspace.is_folder(_path_of(item))
+    ):
+        source = f"{ref.get('kind')} {ref.get('name')}"
+        return f"the tree has neither its source {source} nor its path {_path_of(item)}"
     return ""
 
 

@@ -146,7 +146,7 @@ def _substitute(item: BuiltObject, variables: _Variables, layer: str) -> BuiltOb
 class _Dumper(yaml.SafeDumper):
     """Writes text of several lines as it is, so that a value with quotes in it breaks nothing."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML asks for each object
         """Anchors would not survive as plain data."""
         return True
 

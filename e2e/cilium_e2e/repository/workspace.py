@@ -1,4 +1,4 @@
-"""A private copy of the tree in which layers are built, because Flux edits kustomization.yaml before it builds.
+"""A private copy of the tree to build layers in, because Flux edits kustomization.yaml before it builds.
 
 kustomize-controller unpacks the artifact, writes what the Flux Kustomization asks for (patches, images,
 target namespace ...) into the folder's own kustomization.yaml, generates one where there is none, and runs
@@ -112,8 +112,9 @@ class Workspace:
         return file.relative_to(self._copy).as_posix()
 
     def _manifests(self, path: str) -> list[str]:
-        """What Flux lists where a folder has no kustomization.yaml: all YAML files below, and sub-folders
-        that have one.
+        """What Flux lists where a folder has no kustomization.yaml.
+
+        That is every YAML file below it; a sub-folder that has a kustomization.yaml is listed as a whole.
         """
         folder = self._copy / path
         found: list[str] = []

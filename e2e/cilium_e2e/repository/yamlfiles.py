@@ -48,7 +48,7 @@ def parse(text: str, *, place: str, error: type[InputError] = ManifestError) -> 
         InputError: of the class ``error``, with ``file:line``, where the text is no YAML.
     """
     try:
-        return [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]  # noqa: S506 - a SafeLoader
+        return [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         where = f"{place}:{mark.line + 1}" if mark else place
