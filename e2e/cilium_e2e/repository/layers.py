@@ -12,7 +12,7 @@ from cilium_e2e.repository.sops import stub
 from cilium_e2e.repository.sources import OWN_NAME, is_own, source_of
 from cilium_e2e.repository.substitution import substitute_layer
 from cilium_e2e.repository.tree import BuiltObject, ExternalLayer, Layer
-from cilium_e2e.repository.workspace import Workspace
+from cilium_e2e.repository.workspace import Workspace, changes_build
 
 _GROUP = "kustomize.toolkit.fluxcd.io/"
 
@@ -55,8 +55,9 @@ def build_layers(workspace: Workspace, path: str) -> Layers:
         ManifestError: a layer cannot be built, depends on itself, or on one that is nowhere.
     """
     result = Layers()
-    own = _own_kustomization(workspace.build(path), path)
-    entry = _finish(workspace, path, own, (), result)
+    plain = workspace.build(path)
+    own = _own_kustomization(plain, path)
+    entry = _finish(workspace, path, own, result, plain)
     result.built.append(
         Layer(
             own.name if own else "", path, own.object if own else None, entry, own.depends_on if own else ()
@@ -78,30 +79,48 @@ def build_layers(workspace: Workspace, path: str) -> Layers:
             result.external.append(ExternalLayer(ready.name, ready.object, source, reason, ready.depends_on))
             continue
         where = _path_of(ready)
-        objects = _finish(workspace, where, ready, tuple(result.objects()), result)
+        objects = _finish(workspace, where, ready, result)
         result.built.append(Layer(ready.name, where, ready.object, objects, ready.depends_on))
         _discover(objects, known, waiting)
     return result
 
 
 def _finish(
-    workspace: Workspace, path: str, item: _Pending | None, before: tuple[BuiltObject, ...], result: Layers
+    workspace: Workspace,
+    path: str,
+    item: _Pending | None,
+    result: Layers,
+    plain: tuple[BuiltObject, ...] | None = None,
 ) -> tuple[BuiltObject, ...]:
     """Build a folder for its Kustomization, with stubs for what is encrypted and with substitutions."""
     spec = (item.object.get("spec") or {}) if item else {}
     if item and not workspace.is_folder(path):
         raise ManifestError(f"spec.path {path} is no folder of the repository", place=item.place)
     objects: list[BuiltObject] = []
-    for built in workspace.build(path, spec):
-        stubbed, difference = stub(built)
+    for built in plain if plain is not None and not changes_build(spec) else workspace.build(path, spec):
+        stubbed, difference = stub(_with_metadata(built, spec))
         objects.append(stubbed)
         if difference and difference not in result.differences:
             result.differences.append(difference)
     if item is None:
         return tuple(objects)
-    done, differences = substitute_layer(tuple(objects), item.object, [*before, *objects], place=item.place)
+    done, differences = substitute_layer(
+        tuple(objects), item.object, [*result.objects(), *objects], place=item.place
+    )
     result.differences += [new for new in differences if new not in result.differences]
     return done
+
+
+def _with_metadata(built: BuiltObject, spec: dict[str, Any]) -> BuiltObject:
+    """``spec.commonMetadata``, which kustomize-controller adds after the build."""
+    common = spec.get("commonMetadata") or {}
+    if not common:
+        return built
+    metadata = {**built.object["metadata"]}
+    for key in ("labels", "annotations"):
+        if common.get(key):
+            metadata[key] = {**(metadata.get(key) or {}), **common[key]}
+    return BuiltObject({**built.object, "metadata": metadata}, built.file)
 
 
 def _discover(objects: Sequence[BuiltObject], known: dict[str, _Pending], waiting: list[_Pending]) -> None:

@@ -1,4 +1,4 @@
-"""The types of the chart values that the harness reads. The chart's own schema judges the rest, on install."""
+"""The types of the chart values that the harness reads. The chart's own schema judges the rest."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from cilium_e2e.repository.yamlfiles import parse, read_mapping, read_text, type
 _ORIGIN = "config.kubernetes.io/origin"
 _YAML = (".yaml", ".yml")
 _NOTHING: Mapping[str, Any] = {}
+_EDITS = ("targetNamespace", "namePrefix", "nameSuffix", "patches", "components", "images")
 
 
 class Workspace:
@@ -181,6 +182,11 @@ class Workspace:
 def kustomization_file(folder: Path) -> Path | None:
     """The kustomization file of a folder, None where there is none."""
     return next((folder / name for name in kustomize.KUSTOMIZATION_FILES if (folder / name).is_file()), None)
+
+
+def changes_build(spec: Mapping[str, Any]) -> bool:
+    """Whether a Flux Kustomization's ``spec`` makes its build differ from a plain one."""
+    return any(spec.get(key) for key in _EDITS)
 
 
 def is_remote(entry: str) -> bool:
