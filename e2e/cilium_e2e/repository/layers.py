@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cilium_e2e.model import Difference, ManifestError, Object
@@ -56,7 +57,7 @@ def build_layers(workspace: Workspace, path: str) -> Layers:
     """
     result = Layers()
     plain = workspace.build(path)
-    own = _own_kustomization(plain, path)
+    own = _own_kustomization(plain, path, workspace.root)
     entry = _finish(workspace, path, own, result, plain)
     result.built.append(
         Layer(
@@ -129,8 +130,8 @@ def _discover(objects: Sequence[BuiltObject], known: dict[str, _Pending], waitin
         if item is None:
             continue
         if item.name in known:
-            if known[item.name].object != item.object:
-                also = known[item.name].file or "a generator"
+            also = known[item.name].file or "a generator"
+            if also != item.file and known[item.name].object != item.object:
                 raise ManifestError(
                     f"Kustomization {item.name} is defined twice, also in {also}", place=built.file
                 )
@@ -157,23 +158,20 @@ def _as_pending(built: BuiltObject) -> _Pending | None:
     return _Pending(name, obj, built.file, depends)
 
 
-def _own_kustomization(entry: Sequence[BuiltObject], path: str) -> _Pending | None:
+def _own_kustomization(entry: Sequence[BuiltObject], path: str, root: Path) -> _Pending | None:
     """The Kustomization by which Flux builds the first path itself, as ``flux bootstrap`` writes one."""
     for built in entry:
         item = _as_pending(built)
-        if item and _path_of(item) == path and (item.object["spec"].get("sourceRef") or {}).get("name"):
-            source = source_of(item.object, entry)
-            if source is None or item.object["spec"]["sourceRef"]["name"] == "flux-system":
-                return item
+        if item and _path_of(item) == path and is_own(item.object, entry, root):
+            return item
     return None
 
 
 def _path_of(item: _Pending) -> str:
-    path = posixpath.normpath(str(item.object["spec"].get("path") or ".").lstrip("/") or ".")
+    given = (item.object.get("spec") or {}).get("path") or "."
+    path = posixpath.normpath(given.lstrip("/") or ".")
     if path == ".." or path.startswith("../"):
-        raise ManifestError(
-            f"spec.path {item.object['spec']['path']} leads out of the repository", place=item.place
-        )
+        raise ManifestError(f"spec.path {given} leads out of the repository", place=item.place)
     return path
 
 

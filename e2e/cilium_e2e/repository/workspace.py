@@ -23,6 +23,7 @@ import yaml
 from cilium_e2e.model import ManifestError, Object
 from cilium_e2e.repository import kustomize
 from cilium_e2e.repository.files import TreeFiles, tracked_files
+from cilium_e2e.repository.shapes import check_shape
 from cilium_e2e.repository.tree import BuiltObject
 from cilium_e2e.repository.yamlfiles import parse, read_mapping, read_text, type_name
 
@@ -230,11 +231,12 @@ def _add(wanted: dict[str, Any], spec: Mapping[str, Any], folder: Path) -> None:
 
 
 def _built(document: object, path: str, *, keep: bool) -> BuiltObject:
-    if not isinstance(document, dict) or not document.get("kind") or not document.get("apiVersion"):
-        raise ManifestError("kustomize built something without apiVersion and kind", place=path)
+    if not isinstance(document, dict):
+        raise ManifestError(f"kustomize built a {type_name(document)}, expected an object", place=path)
     built: Object = document
-    annotations = (built.get("metadata") or {}).get("annotations") or {}
-    origin = annotations.get(_ORIGIN, "")
+    check_shape(built, place=path)
+    annotations = built["metadata"].get("annotations") or {}
+    origin = str(annotations.get(_ORIGIN, ""))
     if origin and not keep:
         del annotations[_ORIGIN]
         if not annotations:
