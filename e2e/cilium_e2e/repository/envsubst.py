@@ -4,7 +4,7 @@
 ``${v^}``, ``${v^^}``, ``${v,}``, ``${v,,}`` (case); ``${v:from}``, ``${v:from:length}``; ``${v/a/b}``,
 ``${v//a/b}``, ``${v/#a/b}``, ``${v/%a/b}`` (replace the first, all, a prefix, a suffix);
 ``${v#p}``, ``${v##p}``, ``${v%p}``, ``${v%%p}`` (trim a pattern). Words may hold further expressions. ``$${``
-stands for ``${``. Only braces count: ``$v`` stays as it is.
+stands for ``${``, as every ``$$`` stands for ``$``. Only braces count: ``$v`` stays as it is.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class _Reader:
                 break
             done.append(self.text[self.at : start])
             self.at = start
-            if self.text.startswith("$${", start):
-                done.append("${")
-                self.at += 3
+            if self.text.startswith("$$", start):
+                done.append("$")
+                self.at += 2
             elif self.text.startswith("${", start):
                 done.append(self._expression())
             else:
@@ -103,10 +103,10 @@ class _Reader:
             return _CASES[case](value)
         replace = self._match(_REPLACE)
         if replace:
-            old = self._word(start, "/")
+            old = self._word(start, "/", escapes=True)
             if not self._take("/"):
                 raise self._bad(start, "expected a second slash")
-            return _REPLACEMENTS[replace](value, old, self._word(start, "}"))
+            return _REPLACEMENTS[replace](value, old, self._word(start, "}", escapes=True))
         trim = self._match(_TRIM)
         if trim:
             return _trim(value, trim, self._word(start, "}"))
@@ -116,14 +116,14 @@ class _Reader:
             return _slice(value, first, second)
         raise self._bad(start, f"unknown operator {self.text[self.at : self.at + 1]!r}")
 
-    def _word(self, start: int, stops: str) -> str:
+    def _word(self, start: int, stops: str, *, escapes: bool = False) -> str:
         """Text up to one of the stops, with expressions inside replaced."""
         done: list[str] = []
         while self.at < len(self.text):
             here = self.text[self.at]
             if self.text.startswith("${", self.at):
                 done.append(self._expression())
-            elif here == "\\" and self.text[self.at + 1 : self.at + 2] in {"}", "/", ":", "\\"}:
+            elif escapes and here == "\\" and self.text[self.at + 1 : self.at + 2] in {"/", "\\"}:
                 done.append(self.text[self.at + 1])
                 self.at += 2
             elif here in stops or here == "}":
@@ -163,7 +163,7 @@ def _slice(value: str, first: str, second: str | None) -> str:
 
 
 def _trim(value: str, operator: str, pattern: str) -> str:
-    glob = re.compile(translate(pattern))
+    glob = re.compile(translate(pattern.replace("[^", "[!")))
     cuts = range(1, len(value) + 1)
     fits = [
         cut for cut in cuts if glob.match(value[:cut] if operator[0] == "#" else value[len(value) - cut :])

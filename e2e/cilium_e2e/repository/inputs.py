@@ -39,10 +39,8 @@ def read_flux_install(file: Path, *, place: str = "") -> FluxInstall:
     data = read_mapping(file, place=place)
     wanted = {"version", "url", "sha256"}
     if set(data) != wanted:
-        raise ManifestError(
-            f"expected the keys {', '.join(sorted(wanted))}, got {', '.join(sorted(map(str, data))) or 'none'}",
-            place=place,
-        )
+        seen = ", ".join(sorted(map(str, data))) or "none"
+        raise ManifestError(f"expected the keys {', '.join(sorted(wanted))}, got {seen}", place=place)
     version, url, sha256 = (str(data[key] or "") for key in ("version", "url", "sha256"))
     if not url.startswith("https://"):
         raise ManifestError(f"expected an https:// address, got {url!r}", place=place)

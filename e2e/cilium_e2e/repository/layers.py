@@ -5,14 +5,15 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cilium_e2e.model import Difference, ManifestError, Object
 from cilium_e2e.repository.sops import stub
-from cilium_e2e.repository.sources import is_own, source_of
+from cilium_e2e.repository.sources import OWN_NAME, is_own, source_of
 from cilium_e2e.repository.substitution import substitute_layer
 from cilium_e2e.repository.tree import BuiltObject, ExternalLayer, Layer
-from cilium_e2e.repository.workspace import Workspace
+from cilium_e2e.repository.workspace import Workspace, changes_build
 
 _GROUP = "kustomize.toolkit.fluxcd.io/"
 
@@ -55,10 +56,9 @@ def build_layers(workspace: Workspace, path: str) -> Layers:
         ManifestError: a layer cannot be built, depends on itself, or on one that is nowhere.
     """
     result = Layers()
-    entry = workspace.build(path)
-    own = _own_kustomization(entry, path)
-    if own:
-        entry = _finish(workspace, path, own, (), result)
+    plain = workspace.build(path)
+    own = _own_kustomization(plain, path, workspace.root)
+    entry = _finish(workspace, path, own, result, plain)
     result.built.append(
         Layer(
             own.name if own else "", path, own.object if own else None, entry, own.depends_on if own else ()
@@ -80,28 +80,48 @@ def build_layers(workspace: Workspace, path: str) -> Layers:
             result.external.append(ExternalLayer(ready.name, ready.object, source, reason, ready.depends_on))
             continue
         where = _path_of(ready)
-        objects = _finish(workspace, where, ready, tuple(result.objects()), result)
+        objects = _finish(workspace, where, ready, result)
         result.built.append(Layer(ready.name, where, ready.object, objects, ready.depends_on))
         _discover(objects, known, waiting)
     return result
 
 
 def _finish(
-    workspace: Workspace, path: str, item: _Pending, before: tuple[BuiltObject, ...], result: Layers
+    workspace: Workspace,
+    path: str,
+    item: _Pending | None,
+    result: Layers,
+    plain: tuple[BuiltObject, ...] | None = None,
 ) -> tuple[BuiltObject, ...]:
     """Build a folder for its Kustomization, with stubs for what is encrypted and with substitutions."""
-    spec = item.object.get("spec") or {}
-    if not workspace.is_folder(path):
+    spec = (item.object.get("spec") or {}) if item else {}
+    if item and not workspace.is_folder(path):
         raise ManifestError(f"spec.path {path} is no folder of the repository", place=item.place)
     objects: list[BuiltObject] = []
-    for built in workspace.build(path, spec):
-        stubbed, difference = stub(built)
+    for built in plain if plain is not None and not changes_build(spec) else workspace.build(path, spec):
+        stubbed, difference = stub(_with_metadata(built, spec))
         objects.append(stubbed)
         if difference and difference not in result.differences:
             result.differences.append(difference)
-    done, differences = substitute_layer(tuple(objects), item.object, [*before, *objects], place=item.place)
+    if item is None:
+        return tuple(objects)
+    done, differences = substitute_layer(
+        tuple(objects), item.object, [*result.objects(), *objects], place=item.place
+    )
     result.differences += [new for new in differences if new not in result.differences]
     return done
+
+
+def _with_metadata(built: BuiltObject, spec: dict[str, Any]) -> BuiltObject:
+    """``spec.commonMetadata``, which kustomize-controller adds after the build."""
+    common = spec.get("commonMetadata") or {}
+    if not common:
+        return built
+    metadata = {**built.object["metadata"]}
+    for key in ("labels", "annotations"):
+        if common.get(key):
+            metadata[key] = {**(metadata.get(key) or {}), **common[key]}
+    return BuiltObject({**built.object, "metadata": metadata}, built.file)
 
 
 def _discover(objects: Sequence[BuiltObject], known: dict[str, _Pending], waiting: list[_Pending]) -> None:
@@ -110,10 +130,10 @@ def _discover(objects: Sequence[BuiltObject], known: dict[str, _Pending], waitin
         if item is None:
             continue
         if item.name in known:
-            if known[item.name].object != item.object:
+            also = known[item.name].file or "a generator"
+            if also != item.file and known[item.name].object != item.object:
                 raise ManifestError(
-                    f"Kustomization {item.name} is defined twice, also in {known[item.name].file or 'a generator'}",
-                    place=built.file,
+                    f"Kustomization {item.name} is defined twice, also in {also}", place=built.file
                 )
             continue
         known[item.name] = item
@@ -138,23 +158,20 @@ def _as_pending(built: BuiltObject) -> _Pending | None:
     return _Pending(name, obj, built.file, depends)
 
 
-def _own_kustomization(entry: Sequence[BuiltObject], path: str) -> _Pending | None:
+def _own_kustomization(entry: Sequence[BuiltObject], path: str, root: Path) -> _Pending | None:
     """The Kustomization by which Flux builds the first path itself, as ``flux bootstrap`` writes one."""
     for built in entry:
         item = _as_pending(built)
-        if item and _path_of(item) == path and (item.object["spec"].get("sourceRef") or {}).get("name"):
-            source = source_of(item.object, entry)
-            if source is None or item.object["spec"]["sourceRef"]["name"] == "flux-system":
-                return item
+        if item and _path_of(item) == path and is_own(item.object, entry, root):
+            return item
     return None
 
 
 def _path_of(item: _Pending) -> str:
-    path = posixpath.normpath(str(item.object["spec"].get("path") or ".").lstrip("/") or ".")
+    given = (item.object.get("spec") or {}).get("path") or "."
+    path = posixpath.normpath(given.lstrip("/") or ".")
     if path == ".." or path.startswith("../"):
-        raise ManifestError(
-            f"spec.path {item.object['spec']['path']} leads out of the repository", place=item.place
-        )
+        raise ManifestError(f"spec.path {given} leads out of the repository", place=item.place)
     return path
 
 
@@ -164,9 +181,16 @@ def _why_external(workspace: Workspace, item: _Pending, objects: Sequence[BuiltO
         return "it is suspended, so Flux does not apply it"
     if spec.get("kubeConfig"):
         return "it is applied to another cluster (spec.kubeConfig)"
+    ref = spec.get("sourceRef") or {}
     if not is_own(item.object, objects, workspace.root):
-        ref = spec.get("sourceRef") or {}
         return f"its source is {ref.get('kind')} {ref.get('name')}, not this repository"
+    if (
+        source_of(item.object, objects) is None
+        and ref.get("name") != OWN_NAME
+        and not workspace.is_folder(_path_of(item))
+    ):
+        source = f"{ref.get('kind')} {ref.get('name')}"
+        return f"the tree has neither its source {source} nor its path {_path_of(item)}"
     return ""
 
 

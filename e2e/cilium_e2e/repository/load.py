@@ -30,8 +30,8 @@ def load(
 
     Args:
         repository: the root of the tree; Flux Kustomizations name their paths relative to it.
-        path: the folder Flux is pointed at, relative to the root. What it builds may hold Flux Kustomizations,
-            which are followed, or the HelmRelease itself.
+        path: the folder Flux is pointed at, relative to the root. What it builds may hold Flux
+            Kustomizations, which are followed, or the HelmRelease itself.
         release: ``namespace/name``, needed where the tree has several releases of Cilium.
         values: files merged over the release's values, later over earlier; every value is declared.
         topology: whose patches are merged before those files.

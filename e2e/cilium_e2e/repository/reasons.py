@@ -8,9 +8,9 @@ from cilium_e2e.repository.yamlfiles import line_of
 
 
 def reason_at(text: str, path: Sequence[str]) -> str:
-    """The comment for the value at ``path``: beside it, above it, above a mapping it stands in, or at the top.
+    """The comment for the value at ``path``, empty where there is none.
 
-    Empty where there is none of these.
+    It stands beside the value, above it, above a mapping the value is in, or at the top of the file.
     """
     lines = text.splitlines()
     for depth in range(len(path), 0, -1):

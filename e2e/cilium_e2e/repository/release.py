@@ -110,8 +110,8 @@ def _named(every: Sequence[_Candidate], wanted: str) -> _Candidate:
     if chosen.chart.name != CHART:
         if not chosen.chart.name:
             raise ReleaseError(
-                f"its chart comes from {chosen.chart.source}, which is not in the tree, so it cannot be known to "
-                f"be {CHART}",
+                f"expected a release of the chart {CHART}; this one's comes from {chosen.chart.source}, "
+                "which the tree does not hold",
                 place=place,
             )
         raise ReleaseError(

@@ -11,6 +11,7 @@ from cilium_e2e.model import Difference
 from cilium_e2e.repository.tree import BuiltObject
 
 STUB = "sops-stub"
+STUB_BASE64 = base64.b64encode(STUB.encode()).decode()
 _MARK = "ENC[AES256_GCM,"
 
 
@@ -20,7 +21,10 @@ def stub(built: BuiltObject) -> tuple[BuiltObject, Difference | None]:
     if "sops" not in obj and not _encrypted(obj):
         return built, None
     plain = {key: value for key, value in obj.items() if key != "sops"}
-    plain = _without(plain, in_data=False)
+    plain = {
+        key: _without(value, STUB_BASE64 if obj["kind"] == "Secret" and key == "data" else STUB)
+        for key, value in plain.items()
+    }
     where = f" of {built.file}" if built.file else ""
     return BuiltObject(plain, built.file), Difference(
         what=f"encrypted values in {built.ref}{where}",
@@ -43,14 +47,12 @@ def _encrypted(value: Any) -> bool:
     return isinstance(value, str) and (_MARK in value or _MARK in _decoded(value))
 
 
-def _without(value: Any, *, in_data: bool) -> Any:
+def _without(value: Any, instead: str) -> Any:
     if isinstance(value, Mapping):
-        return {key: _without(item, in_data=in_data or key == "data") for key, item in value.items()}
+        return {key: _without(item, instead) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without(item, in_data=in_data) for item in value]
-    if isinstance(value, str) and _encrypted(value):
-        return base64.b64encode(STUB.encode()).decode() if in_data else STUB
-    return value
+        return [_without(item, instead) for item in value]
+    return instead if isinstance(value, str) and _encrypted(value) else value
 
 
 def _decoded(text: str) -> str:

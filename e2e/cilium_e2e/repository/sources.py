@@ -12,7 +12,7 @@ from pathlib import Path
 from cilium_e2e.model import Object
 from cilium_e2e.repository.tree import BuiltObject
 
-_OWN_NAME = "flux-system"
+OWN_NAME = "flux-system"
 
 
 def source_of(kustomization: Object, objects: Sequence[BuiltObject]) -> Object | None:
@@ -40,7 +40,7 @@ def is_own(kustomization: Object, objects: Sequence[BuiltObject], root: Path) ->
     """
     ref = (kustomization.get("spec") or {}).get("sourceRef") or {}
     source = source_of(kustomization, objects)
-    if source is None or ref.get("name") == _OWN_NAME:
+    if source is None or ref.get("name") == OWN_NAME:
         return True
     url = str((source.get("spec") or {}).get("url") or "")
     return bool(url) and _plain(url) in _remotes(root)

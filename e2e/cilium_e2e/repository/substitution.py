@@ -18,6 +18,7 @@ import yaml
 
 from cilium_e2e.model import Difference, ManifestError, Object
 from cilium_e2e.repository.envsubst import BadSubstitution, UnknownVariable, expand
+from cilium_e2e.repository.shapes import check_shape
 from cilium_e2e.repository.sources import find
 from cilium_e2e.repository.tree import BuiltObject
 from cilium_e2e.repository.yamlfiles import parse
@@ -140,13 +141,14 @@ def _substitute(item: BuiltObject, variables: _Variables, layer: str) -> BuiltOb
     documents = parse(after, place=f"{place}, after substitution")
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise ManifestError(f"{item.ref} is no object any more after substitution", place=place)
+    check_shape(documents[0], place=f"{place}, after substitution")
     return BuiltObject(documents[0], item.file)
 
 
 class _Dumper(yaml.SafeDumper):
     """Writes text of several lines as it is, so that a value with quotes in it breaks nothing."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML asks for each object
         """Anchors would not survive as plain data."""
         return True
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+import yaml
 
 from cilium_e2e.model import Capability, Tier, Topology, TopologyError, TopologyNode, ValuesPatch
 from cilium_e2e.repository.yamlfiles import line_of, read_mapping, read_text, type_name
@@ -91,6 +93,34 @@ def load(folder: Path, name: str) -> Topology:
     )
 
 
+def kind_config(topology: Topology) -> str:
+    """The topology's kind.yaml with absolute paths in ``extraMounts``, for kind started from anywhere.
+
+    kind resolves a relative ``hostPath`` against its own working directory, so the file says
+    ``clusters/NAME/FILE``, which works from the repository's root. Here ``clusters/NAME`` is the topology's
+    folder, wherever that is; other relative paths are resolved against the folder above ``clusters``.
+
+    Raises:
+        TopologyError: a relative path names nothing.
+    """
+    place = f"{topology.kind_config.parent.parent.name}/{topology.name}/{KIND_FILE}"
+    data = read_mapping(topology.kind_config, place=place, error=TopologyError)
+    here = topology.kind_config.resolve().parent
+    for node in data.get("nodes") or []:
+        for mount in node.get("extraMounts") or []:
+            path = PurePosixPath(str(mount.get("hostPath", "")))
+            if path.is_absolute():
+                continue
+            if path.parts[:2] == ("clusters", topology.name):
+                found = here.joinpath(*path.parts[2:])
+            else:
+                found = here.parent.parent / path
+            if not found.exists():
+                raise TopologyError(f"extraMounts: no such file or folder: {path}", place=place)
+            mount["hostPath"] = str(found)
+    return yaml.safe_dump(data, sort_keys=False, width=1 << 20)
+
+
 class _Checked:
     """A YAML mapping whose values are asked for with their type."""
 
@@ -138,8 +168,8 @@ def _kind(kind: _Checked) -> tuple[tuple[TopologyNode, ...], str]:
     networking: Mapping[str, Any] = kind.get("networking", dict, default={})
     if networking.get("disableDefaultCNI") is not True:
         raise TopologyError(
-            "expected networking.disableDefaultCNI: true; with kind's own CNI pods get addresses and reach each "
-            "other without Cilium, and the tests would prove nothing",
+            "expected networking.disableDefaultCNI: true; with kind's own CNI pods reach each other without "
+            "Cilium, and the tests would prove nothing",
             place=kind.at("networking", "disableDefaultCNI"),
         )
     if networking.get("kubeProxyMode") != "none":

@@ -1,4 +1,4 @@
-"""The types of the chart values that the harness reads; the chart's own schema judges the rest at install time."""
+"""The types of the chart values that the harness reads. The chart's own schema judges the rest."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _check(values: Mapping[str, Any], path: tuple[str, ...], at: Callable[[tuple
 
 
 def _port(text: str) -> bool:
-    return text == "auto" or (text.isascii() and text.isdigit())
+    return text.isascii() and text.isdigit() and int(text) <= 65535
 
 
 def _fits(value: object, wanted: tuple[type, ...]) -> bool:

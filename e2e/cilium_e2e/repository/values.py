@@ -91,7 +91,10 @@ def _add_reference(
     text = data[key]
     target = str(ref.get("targetPath") or "")
     if target:
-        return set_value(merge(result, inline), target, text, place=place), None
+        result = set_value(merge(result, inline), target, text, place=place)
+        if not is_stub(text):
+            check_types(result, lambda _: f"{place}, targetPath {target}")
+        return result, None
     if is_stub(text):
         return result, Difference(
             what=f"values from {label}, key {key}",
@@ -124,9 +127,9 @@ def overlay(
     def put(new: Mapping[str, Any], why: Any, origin: str) -> None:
         nonlocal over
         for path, value in leaves(new):
-            for other in [
-                known for known in declared if known[: len(path)] == path or path[: len(known)] == known
-            ]:
+            if path in declared and declared[path].instead == show(value):
+                continue  # asked for twice: the first reason stands
+            for other in [known for known in declared if _nested(known, path)]:
                 del declared[other]  # replaced by what is put over it
             declared[path] = Difference(".".join(path), show(value), why(path), origin)
         over = merge(over, new)
@@ -144,12 +147,17 @@ def overlay(
             lambda path, text=text: reason_at(text, path) or "asked for by --values",
             f"--values {file.name}",
         )
-    before = {path: value for path, value in leaves(values)}
+    before = dict(leaves(values))
     return over, [
         difference
         for path, difference in declared.items()
         if path not in before or show(before[path]) != difference.instead
     ]
+
+
+def _nested(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
 
 
 def _in_file(text: str, file: Path) -> Any:

@@ -1,4 +1,4 @@
-"""A private copy of the tree in which layers are built, because Flux edits kustomization.yaml before it builds.
+"""A private copy of the tree to build layers in, because Flux edits kustomization.yaml before it builds.
 
 kustomize-controller unpacks the artifact, writes what the Flux Kustomization asks for (patches, images,
 target namespace ...) into the folder's own kustomization.yaml, generates one where there is none, and runs
@@ -23,12 +23,14 @@ import yaml
 from cilium_e2e.model import ManifestError, Object
 from cilium_e2e.repository import kustomize
 from cilium_e2e.repository.files import TreeFiles, tracked_files
+from cilium_e2e.repository.shapes import check_shape
 from cilium_e2e.repository.tree import BuiltObject
 from cilium_e2e.repository.yamlfiles import parse, read_mapping, read_text, type_name
 
 _ORIGIN = "config.kubernetes.io/origin"
 _YAML = (".yaml", ".yml")
 _NOTHING: Mapping[str, Any] = {}
+_EDITS = ("targetNamespace", "namePrefix", "nameSuffix", "patches", "components", "images")
 
 
 class Workspace:
@@ -112,8 +114,9 @@ class Workspace:
         return file.relative_to(self._copy).as_posix()
 
     def _manifests(self, path: str) -> list[str]:
-        """What Flux lists where a folder has no kustomization.yaml: all YAML files below, and sub-folders
-        that have one.
+        """What Flux lists where a folder has no kustomization.yaml.
+
+        That is every YAML file below it; a sub-folder that has a kustomization.yaml is listed as a whole.
         """
         folder = self._copy / path
         found: list[str] = []
@@ -182,6 +185,11 @@ def kustomization_file(folder: Path) -> Path | None:
     return next((folder / name for name in kustomize.KUSTOMIZATION_FILES if (folder / name).is_file()), None)
 
 
+def changes_build(spec: Mapping[str, Any]) -> bool:
+    """Whether a Flux Kustomization's ``spec`` makes its build differ from a plain one."""
+    return any(spec.get(key) for key in _EDITS)
+
+
 def is_remote(entry: str) -> bool:
     """Whether a resource of a kustomization is an address, which kustomize fetches."""
     lowered = entry.lower()
@@ -223,11 +231,12 @@ def _add(wanted: dict[str, Any], spec: Mapping[str, Any], folder: Path) -> None:
 
 
 def _built(document: object, path: str, *, keep: bool) -> BuiltObject:
-    if not isinstance(document, dict) or not document.get("kind") or not document.get("apiVersion"):
-        raise ManifestError("kustomize built something without apiVersion and kind", place=path)
+    if not isinstance(document, dict):
+        raise ManifestError(f"kustomize built a {type_name(document)}, expected an object", place=path)
     built: Object = document
-    annotations = (built.get("metadata") or {}).get("annotations") or {}
-    origin = annotations.get(_ORIGIN, "")
+    check_shape(built, place=path)
+    annotations = built["metadata"].get("annotations") or {}
+    origin = str(annotations.get(_ORIGIN, ""))
     if origin and not keep:
         del annotations[_ORIGIN]
         if not annotations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,24 @@ import yaml
 
 from cilium_e2e.model import InputError, ManifestError
 
-Path_ = Sequence[str | int]
+Steps = Sequence[str | int]
 
-_IMPLICIT_NOT_IN_JSON = {"tag:yaml.org,2002:timestamp"}
+_TAG = "tag:yaml.org,2002:"
+_NOT_IN_JSON = {f"{_TAG}timestamp", f"{_TAG}value"}
+_NUMBERS = {
+    f"{_TAG}int": re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$"),
+    f"{_TAG}float": re.compile(
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)$"
+        r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    ),
+}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without dates, which JSON does not know, and without doubled keys, which Flux refuses."""
+    """YAML as Go's parsers read it: no dates, no numbers of base 60, and no key that stands twice."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
-        first: [pair for pair in pairs if pair[0] not in _IMPLICIT_NOT_IN_JSON]
+        first: [(tag, _NUMBERS.get(tag, pattern)) for tag, pattern in pairs if tag not in _NOT_IN_JSON]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -89,7 +98,7 @@ def read_mapping(file: Path, *, place: str, error: type[InputError] = ManifestEr
     return documents[0]
 
 
-def line_of(text: str, path: Path_, *, document: int = 0) -> int | None:
+def line_of(text: str, path: Steps, *, document: int = 0) -> int | None:
     """The 1-based line on which the value at ``path`` begins; None where the path is not in the text."""
     try:
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
