@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from cilium_e2e.cluster.agents import CiliumAgents
 from cilium_e2e.cluster.enforcement import prove
-from cilium_e2e.hubble import RelaySource
+from cilium_e2e.hubble.relay import RelaySource
 from cilium_e2e.kube import Kube, LocalForward
 from cilium_e2e.model import (
     Clock,

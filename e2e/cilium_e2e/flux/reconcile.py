@@ -181,8 +181,9 @@ class _Judge:
     def __call__(self, found: Sequence[Object]) -> None:
         if self._stop.is_set():
             raise _Abandoned
-        told = _states(found)
-        if told != self._told:
+        waiting = [obj for obj in found if not is_true(obj, "Ready")]
+        told = _states(waiting)
+        if waiting and told != self._told:
             self._told = told
             self._progress(told)
         for obj in found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cilium_e2e.model import Cluster, Expectation, Outcome, OutcomeKind, Probe, Target
@@ -129,7 +130,6 @@ def _round(cluster: Cluster, checks: Sequence[Check]) -> Mapping[str, Outcome]:
     by_source: dict[Target, list[Probe]] = defaultdict(list)
     for check in checks:
         by_source[check.probe.source].append(check.probe)
-    outcomes: dict[str, Outcome] = {}
-    for source, probes in by_source.items():
-        outcomes |= {outcome.probe_id: outcome for outcome in cluster.prober(source).run(probes)}
-    return outcomes
+    with ThreadPoolExecutor(max_workers=min(16, len(by_source)), thread_name_prefix="probe") as pool:
+        answers = pool.map(lambda source: cluster.prober(source).run(by_source[source]), by_source)
+        return {outcome.probe_id: outcome for batch in answers for outcome in batch}

@@ -132,7 +132,7 @@ def _pod_states(found: Sequence[Object]) -> str:
             for c in status.get("containerStatuses") or []
             if "waiting" in (c.get("state") or {})
         }
-        waiting = [f"{name} {w.get('reason', '')} {w.get('message', '')}".strip() for name, w in waits.items()]
+        waiting = [f"{name} {w.get('reason')} {w.get('message', '')}".strip() for name, w in waits.items()]
         detail = f" ({'; '.join(waiting)})" if waiting else ""
         lines.append(f"{entry['metadata']['name']} {status.get('phase', 'unknown')}{detail}")
     return ", ".join(lines) or "no pod"
