@@ -1,9 +1,9 @@
 """README, "Hubble": each packet of the demo policy is seen, with its verdict, its reason, and the policy."""
 
 import pytest
-from cilium_e2e.hubble.matching import POLICY_VERDICT, Wanted, evidence, explain, find
 
 from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.hubble.matching import POLICY_VERDICT, Wanted, evidence, explain, find
 from cilium_e2e.model import (
     Destination,
     Direction,
