@@ -6,7 +6,7 @@ import io
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
@@ -50,10 +50,14 @@ class Engine:
     """
 
     def __init__(self) -> None:
+        opened = ExitStack()
         try:
             self._docker = docker.from_env(timeout=_TIMEOUT_S)
+            opened.callback(self._docker.close)
             self.version: str = self._docker.version()["Version"]
+            opened.pop_all()
         except _ERRORS as error:
+            opened.close()
             raise BackendUnavailable(
                 "no container engine answers",
                 place="backend kind",
