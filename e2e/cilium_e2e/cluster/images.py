@@ -25,7 +25,7 @@ def load(engine: Engine, cluster: str, images: Iterable[str]) -> None:
     nodes = [node.name for node in engine.nodes(cluster) if node.role != "external-load-balancer"]
 
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="load") as pool:
-        for image in images:
+        for image in dict.fromkeys(images):
             with engine.saved(image) as archive:
 
                 def one(node: str) -> None:

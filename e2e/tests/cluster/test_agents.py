@@ -128,9 +128,7 @@ class TestAsking:
 
         api.on_exec = answer
         assert len(agents.endpoints(agents.pods()[0])) == 9
-        assert asked == [
-            ("Pod cilium/a", "cilium-agent", ["cilium-dbg", "endpoint", "list", "-o", "json"])
-        ]
+        assert asked == [("Pod cilium/a", "cilium-agent", ["cilium-dbg", "endpoint", "list", "-o", "json"])]
 
     def test_an_answer_that_is_no_json_is_shown(self) -> None:
         agents, _ = self.agents(agent_pod("a", "n1"), answer="Error: cannot connect")

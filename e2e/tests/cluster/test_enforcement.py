@@ -58,7 +58,9 @@ class Agent:
     def realize(self) -> None:
         """All endpoints catch up."""
         for name, known in self.endpoints.items():
-            self.endpoints[name] = replace(known, policy_revision=self.revision, policies=frozenset(self.uids))
+            self.endpoints[name] = replace(
+                known, policy_revision=self.revision, policies=frozenset(self.uids)
+            )
 
 
 class FakeAgents:
@@ -173,7 +175,9 @@ def test_realized_but_not_ready(n1: Agent) -> None:
 def test_an_endpoint_of_no_agent(n1: Agent) -> None:
     n1.change("u-demo")
     n1.realize()
-    assert "default/ghost is no endpoint of any agent" in refused(FakeAgents(n1), "default/a", "default/ghost")
+    assert "default/ghost is no endpoint of any agent" in refused(
+        FakeAgents(n1), "default/a", "default/ghost"
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import docker
 import docker.errors
@@ -68,7 +69,7 @@ class TestThere:
 
 
 class TestFailures:
-    CALLS: dict[str, tuple[str, Callable[[Engine], object], str]] = {
+    CALLS: ClassVar[dict[str, tuple[str, Callable[[Engine], object], str]]] = {
         "nodes": ("list", lambda e: e.nodes("x"), "listing the nodes of x"),
         "image": ("get", lambda e: e.has_image("a:1"), "looking up image a:1"),
         "saved": ("get_image", lambda e: e.saved("a:1").__enter__(), "saving image a:1"),
@@ -91,7 +92,9 @@ class TestFailures:
     }
 
     @pytest.mark.parametrize("name", CALLS)
-    @pytest.mark.parametrize("error", [REFUSED, requests.exceptions.ReadTimeout("slow"), OSError("disk full")])
+    @pytest.mark.parametrize(
+        "error", [REFUSED, requests.exceptions.ReadTimeout("slow"), OSError("disk full")]
+    )
     def test_each_names_what_was_tried(
         self, engine: Engine, fake: FakeDocker, name: str, error: Exception
     ) -> None:
@@ -106,7 +109,7 @@ class TestFailures:
         assert "\n" not in str(caught.value)
 
     def test_a_container_that_is_not_there(self, engine: Engine) -> None:
-        with pytest.raises(EngineError, match="sh in container ghost: .*no container ghost"):
+        with pytest.raises(EngineError, match=r"sh in container ghost: .*no container ghost"):
             engine.execute("ghost", ["sh"])
 
     def test_files_that_are_not_taken(self, engine: Engine, fake: FakeDocker) -> None:
@@ -131,7 +134,7 @@ class TestContainers:
 
         def prepare(name: str) -> None:
             states.append(fake.by_name[name].status)
-            engine.put(name, "/tmp", {"program.py": b"pass"})
+            engine.put(name, "/opt", {"program.py": b"pass"})
 
         engine.run("img:1", ["python3"], name="s", network="kind", labels={RUN_LABEL: "x"}, prepare=prepare)
         made = fake.by_name["s"]
@@ -190,8 +193,8 @@ class TestFiles:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(docker, "from_env", lambda timeout: fake)
             node = fake.node("n")
-            Engine().put("n", "/tmp", files, mode=0o755)
-        assert node.files == {f"/tmp/{path}": (0o755, content) for path, content in files.items()}
+            Engine().put("n", "/opt", files, mode=0o755)
+        assert node.files == {f"/opt/{path}": (0o755, content) for path, content in files.items()}
 
     def test_put_large(self, engine: Engine, fake: FakeDocker, tmp_path: Path) -> None:
         node = fake.node("n")

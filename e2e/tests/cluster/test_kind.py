@@ -132,12 +132,12 @@ class TestCreate:
 
     def test_words_in_any_encoding_and_on_either_stream(self, cluster: KindCluster, fake: FakeKind) -> None:
         fake.set("ON_CREATE", r"printf 'caf\351 \342\234\223\n'; exit 2")
-        with pytest.raises(EngineError, match="exit code 2: caf\ufffd ✓"):
+        with pytest.raises(EngineError, match=r"exit code 2: caf\ufffd ✓"):
             cluster.create()
 
     def test_much_output_is_cut_to_its_end(self, cluster: KindCluster, fake: FakeKind) -> None:
         fake.set("ON_CREATE", "seq 1 100000 >&2; exit 1")
-        with pytest.raises(EngineError, match="100000$") as caught:
+        with pytest.raises(EngineError, match=r"100000$") as caught:
             cluster.create()
         assert len(str(caught.value)) < 2000
 
@@ -163,7 +163,8 @@ class TestInterrupted:
         self, cluster: KindCluster, fake: FakeKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fake.set(
-            "ON_CREATE", f"trap 'sleep 0.1; touch {tmp_path}/ended; exit 1' TERM; touch {tmp_path}/started; {self.WAIT}"
+            "ON_CREATE",
+            f"trap 'sleep 0.1; touch {tmp_path}/ended; exit 1' TERM; touch {tmp_path}/started; {self.WAIT}",
         )
         self.interrupt_once(monkeypatch, tmp_path / "started")
         with pytest.raises(KeyboardInterrupt):
@@ -173,7 +174,10 @@ class TestInterrupted:
     def test_one_that_does_not_listen_is_killed(
         self, cluster: KindCluster, fake: FakeKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        fake.set("ON_CREATE", f"trap '' TERM; echo $$ > {tmp_path}/pid; mv {tmp_path}/pid {tmp_path}/started; {self.WAIT}")
+        fake.set(
+            "ON_CREATE",
+            f"trap '' TERM; echo $$ > {tmp_path}/pid; mv {tmp_path}/pid {tmp_path}/started; {self.WAIT}",
+        )
         monkeypatch.setattr(kind_module, "_END_S", 0.1)
         self.interrupt_once(monkeypatch, tmp_path / "started")
         with pytest.raises(KeyboardInterrupt):
@@ -295,7 +299,7 @@ class TestDownload:
         self, cluster: KindCluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.answer(monkeypatch, lambda: b"something else")
-        with pytest.raises(BackendUnavailable, match="expected sha256 .* got .*not used"):
+        with pytest.raises(BackendUnavailable, match=r"expected sha256 .* got .*not used"):
             cluster.ensure_kind()
         assert list(cluster.path.iterdir()) == []
 
@@ -319,9 +323,7 @@ class TestDownload:
         assert "--kind-bin" in caught.value.hint
         assert caught.value.exit_code == 4
 
-    def test_a_machine_without_a_release(
-        self, cluster: KindCluster, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_machine_without_a_release(self, cluster: KindCluster, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kind_module.platform, "machine", lambda: "riscv64")
         with pytest.raises(BackendUnavailable, match="no kind release is known for linux on riscv64"):
             cluster.ensure_kind()
