@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from cilium_e2e.flux import explain
 from cilium_e2e.flux.deploy import Deployment
 from cilium_e2e.flux.manifest import NAMESPACE, FluxManifest
 from cilium_e2e.kube import Kube, condition, is_true
-from cilium_e2e.model import HarnessError, Object, ReconcileError, Ref
+from cilium_e2e.model import HarnessError, Object, ReconcileError, Ref, WaitTimeout
 
 Progress = Callable[[str], None]
 """Told the state of what is awaited, in Flux's own words, whenever it changes."""
@@ -101,47 +101,61 @@ def wait_release(kube: Kube, deployment: Deployment, *, timeout_s: float, progre
     """
     release = deployment.release
     helm = Ref(_HELM, "HelmRelease", release.name, release.namespace)
-    chart = deployment.chart
-    layers = Ref(_KUSTOMIZE, "Kustomization", namespace=NAMESPACE)
+    layers = {Ref.of(obj) for obj in deployment.kustomizations}
     stop = threading.Event()
-    results: queue.SimpleQueue[HarnessError | str] = queue.SimpleQueue()
+    results: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
-    def watch(ref: Ref, until: Callable[[Sequence[Object]], bool | None], name: str) -> None:
-        judge = _Judge(kube, stop, progress)
-
-        def step(found: Sequence[Object]) -> bool | None:
-            judge(found)
-            return until(found)
-
-        try:
-            kube.wait(ref, step, timeout_s=timeout_s, what=f"{ref} to be ready", describe=_states)
-            results.put(name)
-        except HarnessError as error:
-            results.put(error)
-        except _Abandoned:
-            return
-
-    def never(found: Sequence[Object]) -> None:
-        """Watched only for its failures."""
-        del found
-
-    for ref, until, name in (
-        (helm, _all_ready, "release"),
-        (chart, never, "chart"),
-        (layers, never, "layers"),
-    ):
-        if not ref.kind:
-            continue
-        threading.Thread(target=watch, args=(ref, until, name), daemon=True, name=f"wait {name}").start()
+    first = _Judge(kube, stop, progress, awaited=True)
+    others = {
+        Ref(_KUSTOMIZE, "Kustomization"): _Judge(kube, stop, progress, only=layers),
+        deployment.chart: _Judge(kube, stop, progress),
+    }
+    for ref, judge in {helm: first, **others}.items():
+        if ref.kind:
+            arguments = (kube, ref, judge, timeout_s, results)
+            threading.Thread(target=_watch, args=arguments, daemon=True, name=f"wait {ref}").start()
     outcome = results.get()
     stop.set()
     if isinstance(outcome, HarnessError):
-        lines = explain.namespace(kube, release.namespace)
-        raise ReconcileError(
-            outcome.message + ("\n" + _indented(lines) if lines else ""),
-            place=outcome.place or str(helm),
-            hint=outcome.hint,
-        ) from outcome
+        raise _explained(kube, deployment, outcome, [judge.told for judge in others.values()]) from outcome
+    if outcome is not None:
+        raise outcome
+
+
+def _watch(
+    kube: Kube, ref: Ref, judge: _Judge, timeout_s: float, results: queue.SimpleQueue[Exception | None]
+) -> None:
+    """One thread of :func:`wait_release`; what comes of it is put into ``results``."""
+
+    def step(found: Sequence[Object]) -> bool | None:
+        judge(found)
+        return _all_ready(found) if judge.awaited else None
+
+    try:
+        kube.wait(ref, step, timeout_s=timeout_s, what=f"{ref} to be ready", describe=_states)
+        results.put(None)
+    except _Abandoned:
+        return
+    except WaitTimeout as error:
+        if judge.awaited:  # the others are watched for their failures only
+            results.put(error)
+    except Exception as error:  # noqa: BLE001 - told by whoever waits, not by a dying thread
+        results.put(error)
+
+
+def _explained(
+    kube: Kube, deployment: Deployment, error: HarnessError, told: Sequence[str]
+) -> ReconcileError:
+    """An error of the wait, with what else is amiss: layers and chart where time ran out, pods, events."""
+    release = deployment.release
+    lines = [line for line in told if line] if isinstance(error, WaitTimeout) else []
+    for namespace in dict.fromkeys(filter(None, (release.namespace, deployment.target_namespace))):
+        lines += explain.namespace(kube, namespace)
+    return ReconcileError(
+        error.message + ("\n" + _indented(lines) if lines else ""),
+        place=error.place or str(release),
+        hint=error.hint,
+    )
 
 
 def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progress: Progress) -> None:
@@ -152,12 +166,12 @@ def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progres
         WaitTimeout: not in time; the message holds each one's state.
     """
     names = {Ref.of(obj) for obj in deployment.kustomizations}
-    judge = _Judge(kube, threading.Event(), progress)
+    judge = _Judge(kube, threading.Event(), progress, only=names)
 
     def done(found: Sequence[Object]) -> bool | None:
         judge(found)
-        ready = {Ref.of({**obj, "apiVersion": _KUSTOMIZE}) for obj in found if is_true(obj, "Ready")}
-        return True if names <= ready else None
+        ready = {_ref(obj) for obj in found if is_true(obj, "Ready")}
+        return True if {_named(name) for name in names} <= ready else None
 
     kube.wait(
         Ref(_KUSTOMIZE, "Kustomization"),
@@ -171,22 +185,34 @@ def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progres
 class _Judge:
     """Raises for what Flux cannot do, tells progress of the rest."""
 
-    def __init__(self, kube: Kube, stop: threading.Event, progress: Progress) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        stop: threading.Event,
+        progress: Progress,
+        *,
+        only: Collection[Ref] | None = None,
+        awaited: bool = False,
+    ) -> None:
+        self.awaited = awaited
         self._clock = kube.clock
         self._stop = stop
         self._progress = progress
-        self._told = ""
-        self._since: dict[str, float] = {}
+        self._only = None if only is None else {_named(ref) for ref in only}
+        self._since: dict[tuple[str, str, str], tuple[str, float]] = {}
+        self.told = ""
+        """What is not ready, in its own words; empty where nothing is amiss."""
 
     def __call__(self, found: Sequence[Object]) -> None:
         if self._stop.is_set():
             raise _Abandoned
-        waiting = [obj for obj in found if not is_true(obj, "Ready")]
-        told = _states(waiting)
-        if waiting and told != self._told:
-            self._told = told
+        ours = [obj for obj in found if self._only is None or _ref(obj) in self._only]
+        waiting = [obj for obj in ours if not is_true(obj, "Ready")]
+        told = _states(waiting) if waiting else ""
+        if told and told != self.told:
             self._progress(told)
-        for obj in found:
+        self.told = told
+        for obj in ours:
             self._check(obj)
 
     def _check(self, obj: Object) -> None:
@@ -194,15 +220,29 @@ class _Judge:
         reason = ready.get("reason", "")
         text = explain.state(obj)
         if ready.get("status") != "False":
+            self._since.pop(_ref(obj), None)
             return
         final = reason in _FINAL or explain.stalled(obj)
         if not final and reason not in _PASSING:
             now = self._clock.monotonic()
-            final = now - self._since.setdefault(f"{text}", now) > _GRACE_S
+            before, since = self._since.get(_ref(obj), ("", now))
+            if before != text:
+                since = now
+            self._since[_ref(obj)] = (text, since)
+            final = now - since > _GRACE_S
         if final:
             raise ReconcileError(
                 ready.get("message", "").strip(), place=text.partition(": ")[0], hint=_hint(reason)
             )
+
+
+def _ref(obj: Object) -> tuple[str, str, str]:
+    """Kind, namespace and name: the version an object is read in need not be the one it was written in."""
+    return _named(Ref.of(obj))
+
+
+def _named(ref: Ref) -> tuple[str, str, str]:
+    return ref.kind, ref.namespace, ref.name
 
 
 def _hint(reason: str) -> str:
