@@ -13,7 +13,6 @@ from cilium_e2e.repository.layers import build_layers
 from cilium_e2e.repository.tree import BuiltObject
 from cilium_e2e.repository.workspace import Workspace
 
-
 HEAD = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n"
 
 
