@@ -73,6 +73,7 @@ class Flow:
         summary: Hubble's one-line form of the L4 or L7 part.
         l7: the L7 part as plain data, empty for L3/L4 flows.
         tcp_flags: the names of the flags set, sorted.
+        icmp: type and code of an ICMP message, None for anything else.
     """
 
     time_s: float
@@ -90,6 +91,7 @@ class Flow:
     summary: str = ""
     l7: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
     tcp_flags: tuple[str, ...] = ()
+    icmp: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         way = f" {self.direction.value}" if self.direction else ""

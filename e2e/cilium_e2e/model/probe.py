@@ -34,7 +34,8 @@ class OutcomeKind(enum.Enum):
 class Request:
     """What an L7 probe asks for; plain TCP, UDP and ICMP probes have the default.
 
-    ``name`` and ``record`` are for DNS, the rest for HTTP.
+    ``name`` and ``record`` are for DNS; ``method``, ``path`` and ``headers`` for HTTP; ``payload_bytes``
+    for TCP, UDP and ICMP: so many bytes must come back as they were sent.
     """
 
     method: str = "GET"
@@ -42,6 +43,7 @@ class Request:
     headers: tuple[tuple[str, str], ...] = ()
     name: str = ""
     record: str = "A"
+    payload_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,29 @@
+"""Hubble: flows from relay, and the matching of flows with probes.
+
+:mod:`cilium_e2e.hubble.relay` and :mod:`cilium_e2e.hubble.convert` are imported where they are used: they
+need gRPC and protobuf, which runs without a cluster do not.
+"""
+
+from cilium_e2e.hubble.matching import (
+    ACCESS_LOG,
+    DROP,
+    POLICY_VERDICT,
+    TRACE,
+    TRACE_SOCK,
+    Wanted,
+    evidence,
+    explain,
+    find,
+)
+
+__all__ = [
+    "ACCESS_LOG",
+    "DROP",
+    "POLICY_VERDICT",
+    "TRACE",
+    "TRACE_SOCK",
+    "Wanted",
+    "evidence",
+    "explain",
+    "find",
+]
