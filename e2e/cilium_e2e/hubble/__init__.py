@@ -4,6 +4,7 @@
 need gRPC and protobuf, which runs without a cluster do not.
 """
 
+from cilium_e2e.hubble.collect import complete_flows
 from cilium_e2e.hubble.matching import (
     ACCESS_LOG,
     DROP,
@@ -23,6 +24,7 @@ __all__ = [
     "TRACE",
     "TRACE_SOCK",
     "Wanted",
+    "complete_flows",
     "evidence",
     "explain",
     "find",

@@ -18,23 +18,18 @@ import cilium_e2e.probe
 from cilium_e2e.model import Outcome, Probe, Protocol, Request, StreamLost, Target, WaitTimeout
 from cilium_e2e.probe import BatchClient
 
-FOLDER = Path(cilium_e2e.probe.__file__).parent
+ROOT = Path(cilium_e2e.probe.__file__).parents[2]
 SOURCE = Target.pod("here", "asker")
 SERVER = Target.pod("there", "server")
 
 
 def start(*arguments: str, name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "agent", *arguments],
+        [sys.executable, "-m", "cilium_e2e.probe.agent", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={
-            "PYTHONPATH": str(FOLDER),
-            "AGENT_NAME": name,
-            "PATH": os.environ["PATH"],
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
+        env={**os.environ, "PYTHONPATH": str(ROOT), "AGENT_NAME": name},
     )
 
 
@@ -76,7 +71,7 @@ class PipeStream:
         return self.process.stderr.read().decode()
 
     def close(self) -> None:
-        self.process.kill()
+        self.process.terminate()
         self.process.wait()
         self._reader.join()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -265,6 +266,24 @@ def test_http_server_survives_what_is_no_request(loopback):
             except ConnectionResetError:
                 continue
     assert loopback.ask(HTTP, method="HEAD").status == 200
+
+
+def test_the_agent_runs_from_its_files_alone(tmp_path):
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    for name, text in agent_files().items():
+        (folder / name).write_text(text)
+    run = subprocess.run(
+        [sys.executable, "-m", "agent", "--name", "a/b", "batch"],
+        input='{"v":1,"id":1,"probes":[]}\n',
+        env={"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    hello, answer = map(json.loads, run.stdout.splitlines())
+    assert (hello["hello"], answer["outcomes"], run.stderr) == ("a/b", [], "")
 
 
 def test_the_agent_needs_only_the_standard_library_and_an_old_python():

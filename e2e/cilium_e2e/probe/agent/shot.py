@@ -89,7 +89,7 @@ class Shot:
             self.seen["source_ip"] = mine[0]
             self.seen["source_port"] = 0 if proto in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6) else mine[1]
             if error in (errno.EADDRNOTAVAIL, errno.EADDRINUSE):
-                raise Infra(f"source port {mine[1]}: {os.strerror(error)}")
+                raise Infra(f"no source address or port for {address}: {os.strerror(error)}")
             if error not in (0, errno.EINPROGRESS):
                 raise OSError(error, os.strerror(error))
             while error:
