@@ -49,8 +49,8 @@ class Shot:
         """Seconds since the probe started."""
         return time.monotonic() - self.started
 
-    def open(self, address: str, kind: int, proto: int) -> socket.socket:
-        """A socket of the right family, bound to the source port where one is asked for."""
+    def open(self, address: str, kind: int, proto: int, *, bind: bool = True) -> socket.socket:
+        """A socket of the right family, bound to the probe's source port, if any, where ``bind`` is set."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             sock = socket.socket(family, kind, proto)
@@ -59,7 +59,7 @@ class Shot:
         except OSError as error:
             raise Infra(f"no socket: {error}") from None
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
-        port = self.spec.get("source_port", 0)
+        port = self.spec.get("source_port", 0) if bind else 0
         try:
             if kind == socket.SOCK_DGRAM:
                 level, option = (
@@ -79,10 +79,12 @@ class Shot:
             raise Infra(f"source port {port}: {error}") from None
         return sock
 
-    async def dial(self, address: str, port: int, kind: int, proto: int = 0) -> socket.socket:
+    async def dial(
+        self, address: str, port: int, kind: int, proto: int = 0, *, bind: bool = True
+    ) -> socket.socket:
         """A connected socket; its own address is noted before the peer says anything."""
         with contextlib.ExitStack() as stack:
-            sock = stack.enter_context(self.open(address, kind, proto))
+            sock = stack.enter_context(self.open(address, kind, proto, bind=bind))
             self.seen["destination_ip"] = address
             error = sock.connect_ex((address, port))
             mine = sock.getsockname()
