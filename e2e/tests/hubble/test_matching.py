@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cilium_e2e.hubble import DROP, POLICY_VERDICT, Wanted, evidence, explain, find
+from cilium_e2e.hubble import DROP, POLICY_VERDICT, FlowIndex, Wanted, evidence, explain, find
 from cilium_e2e.model import (
     Direction,
     Flow,
@@ -119,8 +119,9 @@ def test_explanations_name_the_nearest_flow_of_others(demo):
     assert "source port" in text
     early = explain(Wanted(), demo, outcome, probe, window=TimeWindow(3e9, 4e9))
     assert "before the window" in early
-    _, unknown = made(8081, 1, ip="10.9.9.9")
-    assert "none of 26 flows has its source 10.9.9.9:1" in explain(Wanted(), demo, unknown, probe)
+    _, unknown = made(8081, 1, ip="10.9.9.9", to="10.9.9.8")
+    text = explain(Wanted(), demo, unknown, probe)
+    assert "of all 26 flows none has 10.9.9.9 or 10.9.9.8 at an end" in text
 
 
 IPS = st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3", ""])
@@ -165,6 +166,7 @@ def test_evidence_always_has_the_probes_protocol_and_source(seen, outcome, probe
         assert (outcome.source_ip, outcome.source_port) in ends
         assert outcome.source_port
     assert [f for f in seen if f in mine] == mine
+    assert evidence(FlowIndex(seen), outcome, probe, window=window) == mine
     assert evidence(seen, outcome, probe) == [f for f in seen if evidence([f], outcome, probe)]
 
 

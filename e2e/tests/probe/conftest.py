@@ -127,6 +127,7 @@ class Loopback:
     client: BatchClient
     port: int
     http: int
+    dns: int
     hosts: dict[Target, str] = field(default_factory=dict)
     streams: list[PipeStream] = field(default_factory=list)
 
@@ -150,21 +151,23 @@ class Loopback:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[tuple[int, int]]:
-    """The TCP and UDP port and the HTTP port of a serving agent named ``there/server``."""
-    port, http = free_port(), free_port()
-    process = start("serve", "--tcp", str(port), "--udp", str(port), "--http", str(http), name="there/server")
+def server() -> Iterator[tuple[int, int, int]]:
+    """The TCP and UDP port, the HTTP port and the DNS port of a serving agent named ``there/server``."""
+    port, http, dns = free_port(), free_port(), free_port(socket.SOCK_DGRAM)
+    ports = ["--tcp", str(port), "--udp", str(port), "--http", str(http), "--dns", str(dns)]
+    records = ["--record", "one.zone.example=10.1.1.1", "--record", "one.zone.example=fd00::1"]
+    process = start("serve", *ports, *records, name="there/server")
     waiting = start("ready", "--timeout", "20", name="there/server")
     waiting.communicate()
     assert waiting.returncode == 0
-    yield port, http
+    yield port, http, dns
     process.terminate()
     assert process.wait(timeout=5) == 0
     process.communicate()
 
 
 @pytest.fixture
-def loopback(server: tuple[int, int]) -> Iterator[Loopback]:
+def loopback(server: tuple[int, int, int]) -> Iterator[Loopback]:
     streams: list[PipeStream] = []
 
     def open_stream() -> PipeStream:
@@ -182,3 +185,8 @@ def loopback(server: tuple[int, int]) -> Iterator[Loopback]:
 @pytest.fixture
 def script() -> type[ScriptStream]:
     return ScriptStream
+
+
+@pytest.fixture(name="start")
+def _start() -> Callable[..., subprocess.Popen[bytes]]:
+    return start

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 RETRANSMIT_S = 0.2
 # The socket module does not name these in every Python version.
-IP_RECVERR, IPV6_RECVERR = 11, 25
+IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE = 11, 25, 0x2000
 
 T = TypeVar("T")
 
@@ -170,8 +170,12 @@ async def exchange(shot: Shot, sock: socket.socket, request: bytes, accept: Call
                     raise
                 break
             except OSError as error:
-                if error.errno != errno.EMSGSIZE:  # a path MTU was learnt: the next one is cut to size
+                if error.errno != errno.EMSGSIZE:
                     raise
+                # A path MTU was learnt: the next datagram is cut to size. While the report of it lies in
+                # the error queue, the socket counts as ready.
+                with contextlib.suppress(OSError):
+                    sock.recv(65536, MSG_ERRQUEUE)
                 break
             if answer is not None:
                 return answer
