@@ -1,0 +1,167 @@
+"""``cilium-e2e``: run the suites, list topologies."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from cilium_e2e.model import HarnessError
+from cilium_e2e.plugin import options
+from cilium_e2e.repository import (
+    DEFAULT_PATH,
+    Repository,
+    clusters_folder,
+    load,
+    load_topologies,
+    load_topology,
+)
+
+_DEFAULT_WORKERS = "2"
+# Flags of `run` that pytest knows under another name, because pytest-kind brought it.
+_RENAMED = {"--node-image": "--kind-image"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; answers the process's exit code (pytest's for ``run``)."""
+    parser = _parser()
+    given, rest = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    if rest and given.command != "run":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return int(given.function(given, rest))
+    except HarnessError as error:
+        print(f"cilium-e2e: {error}", file=sys.stderr)  # noqa: T201 - a command line tool talks to its user
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cilium-e2e", description="End-to-end tests for Cilium on GitOps clusters."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser(
+        "run",
+        help="create a cluster, let Flux install the tree's Cilium, run the suites, delete the cluster",
+        description=(
+            "Runs pytest on the suites. Options that are not listed here are pytest's own "
+            "(-k, -x, -n, --junit-xml, --keep-cluster, --cluster-name, --kind-bin ...)."
+        ),
+    )
+    _shared(run)
+    run.add_argument("--backend", choices=options.BACKENDS, default="auto")
+    run.add_argument("--list", action="store_true", help="show what would run, and run nothing")
+    run.add_argument("--node-image", metavar="IMAGE", help="kind's node image")
+    for flag, metavar in (
+        ("--chart", "FILE|DIR"),
+        ("--chart-repository", "URL"),
+        ("--chart-version", "V"),
+        ("--flux-manifest", "FILE|URL"),
+        ("--agent-image", "IMAGE"),
+        ("--step-timeout", "S"),
+    ):
+        run.add_argument(flag, metavar=metavar, default=None)
+    run.add_argument("--external", action="append", default=[], metavar="NS/NAME=DIR|skip")
+    run.set_defaults(function=_run)
+    clusters = commands.add_parser("clusters", help="list topologies, and what the release means on them")
+    _shared(clusters)
+    clusters.set_defaults(function=_clusters)
+    return parser
+
+
+def _shared(parser: argparse.ArgumentParser) -> None:
+    """Options that name the tree and the topology."""
+    parser.add_argument("--repository", default=".", metavar="DIR")
+    parser.add_argument("--path", default=None, metavar="P")
+    parser.add_argument("--release", default=None, metavar="NS/NAME")
+    parser.add_argument("--clusters", default=None, metavar="DIR")
+    parser.add_argument("--topology", default=None, metavar="NAME")
+    parser.add_argument("--values", action="append", default=[], metavar="FILE")
+
+
+def _run(given: argparse.Namespace, rest: list[str]) -> int:
+    suites = Path(str(resources.files("cilium_e2e.suites")))
+    if given.list:
+        _describe(given)
+        rest = [*rest, "--collect-only", "-q", "-p", "no:xdist"]
+    elif not any(word == "-n" or word.startswith(("-n", "--numprocesses")) for word in rest):
+        rest = ["-n", _DEFAULT_WORKERS, "--dist", "worksteal", *rest]
+    rest = [word for word in rest if word != "--"]
+    words = [
+        *("-c", str(suites / "pytest.toml"), "--rootdir", str(suites)),
+        *("-p", "cilium_e2e.plugin", "-p", "no:cacheprovider"),
+        *_as_pytest(given),
+        *rest,
+        str(suites),
+    ]
+    sys.stdout.flush()
+    # In place of this process: pytest must import the package itself to rewrite its assertions, and signals
+    # must reach it directly.
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *words])  # noqa: S606 - no shell is wanted
+
+
+def _as_pytest(given: argparse.Namespace) -> list[str]:
+    """The options of ``run`` as the plugin's."""
+    words: list[str] = []
+    for name, value in vars(given).items():
+        if name in {"command", "function", "list"} or value in (None, []):
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        flag = _RENAMED.get(flag, flag)
+        words += [f"{flag}={one}" for one in (value if isinstance(value, list) else [value])]
+    return words
+
+
+def _clusters(given: argparse.Namespace, rest: list[str]) -> int:
+    del rest
+    folder = clusters_folder(Path(given.repository), Path(given.clusters) if given.clusters else None)
+    for topology in load_topologies(folder):
+        if given.topology not in (None, topology.name):
+            continue
+        shape = f"{topology.control_planes} control-plane, {topology.workers} worker, {topology.ip_family}"
+        _say(f"{topology.name}: {topology.description}")
+        capabilities = ", ".join(sorted(c.value for c in topology.capabilities)) or "none"
+        _say(f"  {shape}; tier {topology.tier.value}; capabilities: {capabilities}")
+        for patch in topology.patches:
+            _say(f"  differs: {dict(patch.values)} ({patch.reason})")
+    if given.topology is not None:
+        _describe(given)
+    return 0
+
+
+def _describe(given: argparse.Namespace) -> None:
+    """The release under test and what it means on a topology."""
+    repository = _load(given)
+    release = repository.release
+    _say(
+        f"release {release.name}: chart {release.chart.name} {release.chart.version} from {release.chart.url}"
+    )
+    _say(f"layers: {' → '.join(layer.name or layer.path for layer in repository.layers)}")
+    for layer in repository.external:
+        _say(f"external layer {layer.name}: {layer.reason}")
+    _say(f"features: {', '.join(sorted(repository.features.names))}")
+    for difference in repository.differences:
+        _say(f"differs: {difference}")
+
+
+def _load(given: argparse.Namespace) -> Repository:
+    root = Path(given.repository)
+    folder = clusters_folder(root, Path(given.clusters) if given.clusters else None)
+    return load(
+        root,
+        given.path or DEFAULT_PATH,
+        given.release,
+        values=[Path(file) for file in given.values],
+        topology=load_topology(folder, given.topology or "default"),
+    )
+
+
+def _say(line: str) -> None:
+    print(line)  # noqa: T201 - a command line tool talks to its user
+
+
+if __name__ == "__main__":
+    sys.exit(main())

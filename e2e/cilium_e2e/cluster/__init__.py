@@ -1,0 +1,1 @@
+"""Clusters: kind, existing ones, and what all of them need."""

@@ -1,0 +1,148 @@
+"""The Cilium agents of a cluster, asked through their own command line (``cilium-dbg``)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cilium_e2e.kube import Kube
+from cilium_e2e.model import ClusterStateError, Endpoint, Identity, Ref
+
+AGENT_SELECTOR = "k8s-app=cilium"
+AGENT_CONTAINER = "cilium-agent"
+_UID_LABEL = "io.cilium.k8s.policy.uid"
+_EXEC_TIMEOUT_S = 30.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPod:
+    """A running agent: its pod and its node."""
+
+    ref: Ref
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPolicies:
+    """An agent's policy repository: its revision, and the UIDs of the policies it holds at it."""
+
+    revision: int
+    uids: frozenset[str]
+
+
+class CiliumAgents:
+    """All agents of a cluster, asked in parallel.
+
+    Args:
+        kube: the cluster's API.
+        namespace: where the agents run.
+    """
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self._kube = kube
+        self._namespace = namespace
+
+    def pods(self) -> list[AgentPod]:
+        """The running agents, by node.
+
+        Raises:
+            ClusterStateError: there is none.
+        """
+        found = self._kube.list_all(
+            Ref("v1", "Pod", namespace=self._namespace), label_selector=AGENT_SELECTOR
+        )
+        running = [
+            AgentPod(Ref("v1", "Pod", pod["metadata"]["name"], self._namespace), pod["spec"]["nodeName"])
+            for pod in found
+            if pod.get("status", {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+        ]
+        if not running:
+            raise ClusterStateError(
+                f"expected running pods with {AGENT_SELECTOR}, found none of {len(found)} running",
+                place=f"namespace {self._namespace}",
+            )
+        return sorted(running, key=lambda agent: agent.node)
+
+    def each(self, ask: Callable[[AgentPod], T]) -> list[T]:
+        """Ask every agent, in parallel; answers in the order of :meth:`pods`."""
+        agents = self.pods()
+        with ThreadPoolExecutor(max_workers=min(8, len(agents)), thread_name_prefix="agent") as pool:
+            return list(pool.map(ask, agents))
+
+    def json(self, agent: AgentPod, *command: str) -> Any:
+        """The JSON that a ``cilium-dbg`` command of one agent prints."""
+        done = self._kube.run(
+            agent.ref,
+            ["cilium-dbg", *command, "-o", "json"],
+            container=AGENT_CONTAINER,
+            timeout_s=_EXEC_TIMEOUT_S,
+        )
+        try:
+            return json.loads(done.stdout)
+        except ValueError as error:
+            raise ClusterStateError(
+                f"expected JSON, got {done.stdout[:200]!r}",
+                place=f"cilium-dbg {' '.join(command)} in {agent.ref}",
+            ) from error
+
+    def policies(self, agent: AgentPod) -> AgentPolicies:
+        """What one agent's policy repository holds."""
+        return parse_policies(self.json(agent, "policy", "get"))
+
+    def endpoints(self, agent: AgentPod) -> list[Endpoint]:
+        """The endpoints of one agent."""
+        return [parse_endpoint(entry, node=agent.node) for entry in self.json(agent, "endpoint", "list")]
+
+
+def parse_policies(answer: dict[str, Any]) -> AgentPolicies:
+    """``cilium-dbg policy get -o json``: a revision, and the rules as a JSON text of their own."""
+    rules = json.loads(answer["policy"])
+    uids = frozenset(
+        label["value"]
+        for rule in rules
+        for label in rule.get("labels") or []
+        if label.get("key") == _UID_LABEL
+    )
+    return AgentPolicies(int(answer["revision"]), uids)
+
+
+def parse_endpoint(entry: dict[str, Any], *, node: str) -> Endpoint:
+    """One entry of ``cilium-dbg endpoint list -o json``."""
+    status = entry["status"]
+    external = status.get("external-identifiers") or {}
+    identity = status.get("identity") or {}
+    addresses = (status.get("networking") or {}).get("addressing") or []
+    realized = (status.get("policy") or {}).get("realized") or {}
+    return Endpoint(
+        id=entry["id"],
+        namespace=external.get("k8s-namespace", ""),
+        pod=external.get("k8s-pod-name", ""),
+        node=node,
+        ips=tuple(a[family] for family in ("ipv4", "ipv6") for a in addresses if a.get(family)),
+        identity=Identity(identity.get("id", 0), tuple(sorted(identity.get("labels") or ()))),
+        named_ports={
+            port["name"]: (port["port"], port["protocol"])
+            for port in status.get("named-ports") or []
+            if port.get("name")
+        },
+        state=status.get("state", ""),
+        policy_revision=realized.get("policy-revision", 0),
+        policies=frozenset(_rule_uids(realized.get("l4") or {})),
+    )
+
+
+def _rule_uids(l4: dict[str, Any]) -> set[str]:
+    """UIDs of the policies that a realized L4 policy derives from, both directions."""
+    prefix = f"k8s:{_UID_LABEL}="
+    return {
+        label.removeprefix(prefix)
+        for direction in ("ingress", "egress")
+        for rule in l4.get(direction) or []
+        for labels in rule.get("derived-from-rules") or []
+        for label in labels
+        if label.startswith(prefix)
+    }

@@ -1,0 +1,179 @@
+"""A live cluster with Cilium on it, however it came to be: :class:`~cilium_e2e.model.Cluster`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from cilium_e2e.cluster.agents import CiliumAgents
+from cilium_e2e.cluster.enforcement import prove
+from cilium_e2e.hubble.relay import RelaySource
+from cilium_e2e.kube import Kube, LocalForward
+from cilium_e2e.model import (
+    Clock,
+    ClusterInfo,
+    ClusterStateError,
+    Endpoint,
+    ExecStream,
+    Flow,
+    FlowFilter,
+    FlowsLost,
+    KubeTransport,
+    PolicyRef,
+    Prober,
+    Proof,
+    Ref,
+    Revision,
+    ScenarioError,
+    SystemClock,
+    Target,
+    TargetKind,
+    TimeWindow,
+)
+from cilium_e2e.probe import BATCH_COMMAND, CONTAINER, BatchClient
+
+RELAY_SELECTOR = "k8s-app=hubble-relay"
+RELAY_PORT = 4245
+
+
+class LiveCluster:
+    """A cluster reached through its API server.
+
+    Args:
+        info: what it is.
+        transport: its API; closed with the cluster object.
+        publisher: publishes the working tree and has Flux reconcile it.
+        clock: the machine's.
+    """
+
+    def __init__(
+        self,
+        info: ClusterInfo,
+        transport: KubeTransport,
+        *,
+        publisher: Callable[[], Revision],
+        clock: Clock | None = None,
+    ) -> None:
+        self._info = info
+        self._clock = clock or SystemClock()
+        self._transport = transport
+        self._publisher = publisher
+        self.api = Kube(transport, clock=self._clock)
+        self.agents = CiliumAgents(self.api, info.cilium_namespace)
+        self._probers: dict[Target, BatchClient] = {}
+        self._relay: RelaySource | None = None
+        self._lock = threading.Lock()
+        self._open = ExitStack()
+
+    @property
+    def info(self) -> ClusterInfo:
+        """See :class:`~cilium_e2e.model.Cluster`."""
+        return self._info
+
+    @property
+    def kube(self) -> KubeTransport:
+        """See :class:`~cilium_e2e.model.Cluster`."""
+        return self._transport
+
+    @property
+    def clock(self) -> Clock:
+        """See :class:`~cilium_e2e.model.Cluster`."""
+        return self._clock
+
+    def publish(self) -> Revision:
+        """See :class:`~cilium_e2e.model.Cluster`."""
+        return self._publisher()
+
+    def prober(self, source: Target) -> Prober:
+        """See :class:`~cilium_e2e.model.Cluster`; one client a source, kept open."""
+        if source.kind is not TargetKind.POD:
+            raise ScenarioError(f"expected a pod as source, got {source}", place=f"source {source}")
+        with self._lock:
+            if source not in self._probers:
+                client = BatchClient(self._stream_to(source), source, self.address, clock=self._clock)
+                self._open.callback(client.close)
+                self._probers[source] = client
+            return self._probers[source]
+
+    def address(self, target: Target) -> str:
+        """The address to dial for a target: a pod's, a Service's ClusterIP, a node's internal one.
+
+        Raises:
+            ClusterStateError: it does not exist, or has no address yet.
+        """
+        if target.kind is TargetKind.POD:
+            ip = self.api.get(Ref("v1", "Pod", target.name, target.namespace))["status"].get("podIP", "")
+        elif target.kind is TargetKind.SERVICE:
+            ip = self.api.get(Ref("v1", "Service", target.name, target.namespace))["spec"].get(
+                "clusterIP", ""
+            )
+        elif target.kind is TargetKind.NODE:
+            ip = next((node.ips[0] for node in self._info.nodes if node.name == target.name), "")
+        else:
+            ip = ""
+        if not ip or ip == "None":
+            raise ClusterStateError("it has no address to dial", place=str(target))
+        return str(ip)
+
+    def relay(self) -> RelaySource:
+        """The one long-lived flow stream, opened at the first call.
+
+        Raises:
+            ClusterStateError: no relay runs.
+        """
+        with self._lock:
+            if self._relay is None:
+                pods = Ref("v1", "Pod", namespace=self._info.cilium_namespace)
+                running = [
+                    pod["metadata"]["name"]
+                    for pod in self.api.list_all(pods, label_selector=RELAY_SELECTOR)
+                    if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+                ]
+                if not running:
+                    raise ClusterStateError(
+                        f"expected a running pod with {RELAY_SELECTOR}, found none",
+                        place=f"namespace {self._info.cilium_namespace}",
+                        hint="Does the release enable hubble.relay?",
+                    )
+                pod = Ref("v1", "Pod", running[0], self._info.cilium_namespace)
+                forward = self._open.enter_context(LocalForward(self._transport, pod, RELAY_PORT))
+                self._relay = self._open.enter_context(RelaySource(forward.address, clock=self._clock))
+            return self._relay
+
+    def flows(self, window: TimeWindow, filter: FlowFilter) -> list[Flow]:  # noqa: A002 - Hubble's word
+        """See :class:`~cilium_e2e.model.Cluster`."""
+        relay = self.relay()
+        relay.wait_past(window.end_s, timeout_s=30.0)
+        found = relay.flows(window, filter)
+        if lost := relay.lost(window):
+            raise FlowsLost(
+                "; ".join(f"{entry.count} events lost by {entry.source} on {entry.node}" for entry in lost),
+                place="Hubble",
+                hint="Raise hubble.eventQueueSize or hubble.eventBufferCapacity, or lower the load.",
+            )
+        return found
+
+    def endpoints(self) -> list[Endpoint]:
+        """See :class:`~cilium_e2e.model.Cluster`."""
+        return [endpoint for found in self.agents.each(self.agents.endpoints) for endpoint in found]
+
+    def prove(
+        self,
+        policies: Sequence[PolicyRef],
+        endpoints: Sequence[str],
+        *,
+        gone: bool = False,
+        timeout_s: float = 30.0,
+    ) -> Proof:
+        """See :class:`~cilium_e2e.model.Cluster`."""
+        return prove(self.agents, self._clock, policies, endpoints, gone=gone, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """See :class:`~cilium_e2e.model.Cluster`."""
+        self._open.close()
+        self._transport.close()
+
+    def _stream_to(self, source: Target) -> Callable[[], ExecStream]:
+        pod = Ref("v1", "Pod", source.name, source.namespace)
+        return lambda: self._transport.exec(pod, container=CONTAINER, command=BATCH_COMMAND)

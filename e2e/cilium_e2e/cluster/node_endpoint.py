@@ -1,0 +1,83 @@
+"""A node-local endpoint of the Kubernetes API, as Talos' KubePrism gives every node.
+
+The release under test says ``k8sServiceHost: localhost``, ``k8sServicePort: 7445``. A unit that starts at
+boot, before the kubelet, translates connections of the node itself to 127.0.0.1:7445 into connections to
+the API server's address, which it resolves afresh each time, so that restarted nodes keep working.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from cilium_e2e.cluster.engine import Engine
+
+PORT = 7445
+_UNIT = "cilium-e2e-api-endpoint.service"
+
+# The server line of the kubelet's own kubeconfig names the API server on every node and in every
+# topology: the only control-plane, or kind's load balancer in front of several.
+_SCRIPT = f"""\
+#!/bin/sh
+set -eu
+server=$(sed -n 's#^ *server: https://##p' /etc/kubernetes/kubelet.conf | head -n 1)
+host=${{server%:*}} port=${{server##*:}}
+address=$(getent ahostsv4 "$host" | awk '{{print $1; exit}}')
+[ -n "$address" ] || {{ echo "cannot resolve the API server's name $host" >&2; exit 1; }}
+sysctl -q -w net.ipv4.conf.all.route_localnet=1
+for chain in CE2E-DNAT CE2E-SNAT; do
+  iptables -w -t nat -N $chain 2>/dev/null || iptables -w -t nat -F $chain
+done
+nat() {{ iptables -w -t nat "$@"; }}
+nat -A CE2E-DNAT -d 127.0.0.1/32 -p tcp --dport {PORT} -j DNAT --to-destination "$address:$port"
+nat -A CE2E-SNAT -s 127.0.0.1/32 -d "$address/32" -p tcp --dport "$port" -j MASQUERADE
+nat -C OUTPUT -j CE2E-DNAT 2>/dev/null || nat -I OUTPUT -j CE2E-DNAT
+nat -C POSTROUTING -j CE2E-SNAT 2>/dev/null || nat -I POSTROUTING -j CE2E-SNAT
+"""
+
+_SERVICE = """\
+[Unit]
+Description=Node-local endpoint of the Kubernetes API on 127.0.0.1:7445
+ConditionPathExists=/etc/kubernetes/kubelet.conf
+Before=kubelet.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/cilium-e2e-api-endpoint
+Restart=on-failure
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def install(engine: Engine, cluster: str) -> None:
+    """Install and start the endpoint on every node of a cluster, in parallel.
+
+    Raises:
+        EngineError: on a node it did not start, or nothing answers there; the message holds its words.
+    """
+
+    def one(node: str) -> None:
+        engine.put(node, "/usr/local/sbin", {"cilium-e2e-api-endpoint": _SCRIPT.encode()}, mode=0o755)
+        engine.put(node, "/etc/systemd/system", {_UNIT: _SERVICE.encode()})
+        engine.execute(node, ["systemctl", "daemon-reload"])
+        engine.execute(node, ["systemctl", "enable", "--now", _UNIT])
+        # Proof that it leads somewhere: the API server answers /livez to anyone.
+        engine.execute(
+            node,
+            [
+                "curl",
+                "--silent",
+                "--show-error",
+                "--insecure",
+                "--max-time",
+                "10",
+                f"https://127.0.0.1:{PORT}/livez",
+            ],
+        )
+
+    nodes = [node.name for node in engine.nodes(cluster) if node.role != "external-load-balancer"]
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="endpoint") as pool:
+        list(pool.map(one, nodes))

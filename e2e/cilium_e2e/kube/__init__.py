@@ -1,0 +1,6 @@
+"""Façade over the Kubernetes API. The live transport is imported on demand: its client takes seconds."""
+
+from cilium_e2e.kube.facade import FIELD_MANAGER, Completed, Kube, condition, is_true
+from cilium_e2e.kube.forward import LocalForward
+
+__all__ = ["FIELD_MANAGER", "Completed", "Kube", "LocalForward", "condition", "is_true"]

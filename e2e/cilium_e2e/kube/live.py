@@ -1,0 +1,313 @@
+"""The Kubernetes API of a live cluster: :class:`KubeTransport` over the official client.
+
+The client library is used for what is hard to get right (kubeconfig, TLS, discovery, websockets); its
+typed models are not used at all, because version 37 refuses fields it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
+from kubernetes.stream import portforward, stream
+
+from cilium_e2e.kube.exec_stream import WebSocketExec
+from cilium_e2e.model import (
+    BackendUnavailable,
+    EventType,
+    ExecStream,
+    KubeError,
+    Object,
+    ObjectList,
+    PatchType,
+    Ref,
+    WatchEvent,
+)
+
+_CONNECT_TIMEOUT_S = 5.0
+_READ_TIMEOUT_S = 30.0
+
+
+class LiveTransport:
+    """The API server that a kubeconfig names.
+
+    Args:
+        kubeconfig: a kubeconfig file.
+        context: the context to use, the current one when empty.
+
+    Raises:
+        BackendUnavailable: the kubeconfig cannot be read or has no such context.
+    """
+
+    def __init__(self, kubeconfig: Path, *, context: str = "") -> None:
+        # Untyped in the library; Any keeps that from spreading.
+        load: Any = config.new_client_from_config
+        self._new_client: Callable[[], Any] = lambda: load(
+            config_file=str(kubeconfig), context=context or None
+        )
+        try:
+            self._client = self._new_client()
+        except (ConfigException, OSError, ValueError, TypeError) as error:
+            raise BackendUnavailable(
+                f"no usable kubeconfig: {error}",
+                place=str(kubeconfig),
+                hint="Give a readable kubeconfig and a context that is in it.",
+            ) from error
+        # The library's own default cache is one file in a world-writable folder, shared by all runs.
+        self._cache = tempfile.TemporaryDirectory(prefix="cilium-e2e-discovery-")
+        self._dynamic: Any = None
+
+    def get(self, ref: Ref) -> Object:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        return self._json("GET", self._path(ref), place=str(ref))
+
+    def list(self, ref: Ref, *, label_selector: str = "", field_selector: str = "") -> ObjectList:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        answer = self._json(
+            "GET", self._path(ref), _selectors(label_selector, field_selector), place=str(ref)
+        )
+        items = answer.get("items") or []
+        for item in items:  # lists leave these out of their items
+            item.setdefault("apiVersion", ref.api_version)
+            item.setdefault("kind", ref.kind)
+        return ObjectList(items, answer.get("metadata", {}).get("resourceVersion", ""))
+
+    def watch(
+        self,
+        ref: Ref,
+        *,
+        resource_version: str,
+        timeout_s: float,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Iterator[WatchEvent]:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        query = [
+            *_selectors(label_selector, field_selector),
+            ("watch", "true"),
+            ("resourceVersion", resource_version),
+            ("timeoutSeconds", str(max(1, int(timeout_s)))),
+            ("allowWatchBookmarks", "true"),
+        ]
+        response = self._call("GET", self._path(ref), query, place=str(ref), read_timeout_s=timeout_s + 5)
+        try:
+            for line in _lines(response):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    raise KubeError(
+                        int(status.get("code") or 500),
+                        status.get("reason", ""),
+                        status.get("message", "the watch failed"),
+                        place=str(ref),
+                    )
+                yield WatchEvent(EventType(event["type"]), event["object"])
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise KubeError(0, "ConnectionLost", f"the watch broke: {error}", place=str(ref)) from error
+        finally:
+            # Not released to the pool: an unread watch would poison the next request on it.
+            response.close()
+
+    def apply(self, obj: Object, *, field_manager: str, force: bool = False) -> Object:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        ref = Ref.of(obj)
+        query = [("fieldManager", field_manager), ("force", "true" if force else "false")]
+        return self._json(
+            "PATCH",
+            self._path(ref),
+            query,
+            place=str(ref),
+            body=obj,
+            content_type="application/apply-patch+yaml",
+        )
+
+    def patch(
+        self, ref: Ref, body: Object | Sequence[Object], *, patch_type: PatchType, subresource: str = ""
+    ) -> Object:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        path = self._path(ref) + (f"/{subresource}" if subresource else "")
+        return self._json("PATCH", path, place=str(ref), body=body, content_type=patch_type.value)
+
+    def delete(self, ref: Ref, *, grace_period_s: int | None = None) -> None:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if grace_period_s is not None:
+            options["gracePeriodSeconds"] = grace_period_s
+        self._json("DELETE", self._path(ref), place=str(ref), body=options)
+
+    def raw(self, path: str, *, timeout_s: float = 10.0) -> str:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        response = self._call("GET", path, place=path, read_timeout_s=timeout_s)
+        return _body(response, place=path)
+
+    def logs(self, ref: Ref, *, container: str, tail_lines: int, previous: bool = False) -> str:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        query = [("container", container), ("tailLines", str(tail_lines))]
+        if previous:
+            query.append(("previous", "true"))
+        path = f"/api/v1/namespaces/{ref.namespace}/pods/{ref.name}/log"
+        return _body(self._call("GET", path, query, place=str(ref)), place=str(ref))
+
+    def exec(self, ref: Ref, *, container: str, command: Sequence[str]) -> ExecStream:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        # stream() swaps a method of its client while it connects, so each call gets a client of its own.
+        core = client.CoreV1Api(self._new_client())
+        try:
+            websocket = stream(
+                core.connect_get_namespaced_pod_exec,
+                ref.name,
+                ref.namespace,
+                container=container,
+                command=list(command),
+                stdin=True,
+                stdout=True,
+                stderr=True,
+                tty=False,
+                binary=True,
+                _preload_content=False,
+            )
+        except ApiException as error:
+            raise _kube_error(error, place=str(ref)) from error
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise KubeError(0, "NoAnswer", f"exec could not connect: {error}", place=str(ref)) from error
+        return WebSocketExec(websocket, place=f"exec {' '.join(command[:2])} in {ref}")
+
+    def connect(self, ref: Ref, *, port: int) -> socket.socket:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        core = client.CoreV1Api(self._new_client())
+        try:
+            forward = portforward(
+                core.connect_get_namespaced_pod_portforward, ref.name, ref.namespace, ports=str(port)
+            )
+            wrapped = forward.socket(port)
+        except ApiException as error:
+            raise _kube_error(error, place=str(ref)) from error
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise KubeError(0, "NoAnswer", f"forward could not connect: {error}", place=str(ref)) from error
+        # The library wraps its end of a socketpair only to swallow TCP_NODELAY; a plain socket does too.
+        return socket.socket(fileno=wrapped.detach())
+
+    def invalidate(self) -> None:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        if self._dynamic is not None:
+            self._dynamic.resources.invalidate_cache()
+
+    def close(self) -> None:
+        """See :class:`~cilium_e2e.model.KubeTransport`."""
+        self._client.close()
+        self._cache.cleanup()
+
+    def _path(self, ref: Ref) -> str:
+        """The API path of a reference; kinds are discovered once."""
+        try:
+            if self._dynamic is None:
+                dynamic: Any = DynamicClient  # untyped in the library
+                self._dynamic = dynamic(self._client, cache_file=f"{self._cache.name}/discovery.json")
+            resource = self._dynamic.resources.get(api_version=ref.api_version, kind=ref.kind)
+        except ResourceNotFoundError as error:
+            raise KubeError(
+                404,
+                "NotFound",
+                f"the API server has no kind {ref.kind} in {ref.api_version}",
+                place=str(ref),
+                hint="The CustomResourceDefinition is not installed.",
+            ) from error
+        except ApiException as error:
+            raise _kube_error(error, place=str(ref)) from error
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise KubeError(
+                0, "NoAnswer", f"the API server does not answer: {error}", place=str(ref)
+            ) from error
+        if resource.namespaced and not ref.namespace and ref.name:
+            raise KubeError(400, "BadRequest", "a namespaced object needs a namespace", place=str(ref))
+        path = resource.path(
+            name=ref.name or None, namespace=(ref.namespace or None) if resource.namespaced else None
+        )
+        return f"/{path.lstrip('/')}"
+
+    def _json(
+        self, method: str, path: str, query: Sequence[tuple[str, str]] = (), *, place: str, **more: Any
+    ) -> Object:
+        text = _body(self._call(method, path, query, place=place, **more), place=place)
+        answer: Object = json.loads(text)
+        return answer
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        place: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        read_timeout_s: float = _READ_TIMEOUT_S,
+    ) -> Any:
+        """One request; the answer's body is not read yet."""
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
+        try:
+            request = self._client.param_serialize(
+                method,
+                path,
+                query_params=list(query),
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            answer = self._client.call_api(*request, _request_timeout=(_CONNECT_TIMEOUT_S, read_timeout_s))
+        except ApiException as error:
+            raise _kube_error(error, place=place) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise KubeError(0, "NoAnswer", f"the API server does not answer: {error}", place=place) from error
+        if not 200 <= answer.status <= 299:
+            raise _status_error(
+                answer.status, answer.reason, _body(answer.response, place=place), place=place
+            )
+        return answer.response
+
+
+def _selectors(label_selector: str, field_selector: str) -> list[tuple[str, str]]:
+    given = [("labelSelector", label_selector), ("fieldSelector", field_selector)]
+    return [(key, value) for key, value in given if value]
+
+
+def _body(response: Any, *, place: str) -> str:
+    try:
+        data: bytes = response.data
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise KubeError(0, "ConnectionLost", f"the answer broke off: {error}", place=place) from error
+    return data.decode(errors="replace")
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    """The newline-separated lines of a streamed body."""
+    rest = b""
+    for chunk in response.stream(amt=None, decode_content=False):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in whole if line.strip())
+
+
+def _kube_error(error: ApiException, *, place: str) -> KubeError:
+    raw: Any = error.body
+    body = raw.decode(errors="replace") if isinstance(raw, bytes) else (raw or "")
+    return _status_error(error.status or 0, error.reason or "", body, place=place)
+
+
+def _status_error(status: int, reason: str, body: str, *, place: str) -> KubeError:
+    """The typed error of an API Status object, or of whatever else a proxy may have sent."""
+    try:
+        answer = json.loads(body)
+        message, reason = answer.get("message") or body, answer.get("reason") or reason
+    except (ValueError, AttributeError):
+        message = body or reason or f"HTTP status {status}"
+    return KubeError(status, reason, message.strip(), place=place)

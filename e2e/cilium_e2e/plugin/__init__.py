@@ -1,0 +1,25 @@
+"""The pytest plugin: inert unless ``--backend`` is given."""
+
+from __future__ import annotations
+
+import pytest
+
+from cilium_e2e.plugin import options
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options are always there, so that ``--help`` and command lines know them."""
+    options.add(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the rest only for runs that asked for a cluster."""
+    config.addinivalue_line(
+        "markers", "requires(*names): skip unless the cluster has these features or capabilities"
+    )
+    if config.getoption("--backend") is None:
+        return
+    from cilium_e2e.plugin import fixtures, lifecycle  # noqa: PLC0415 - they import the whole harness
+
+    config.pluginmanager.register(lifecycle.plugin_for(config), "cilium-e2e-lifecycle")
+    config.pluginmanager.register(fixtures, "cilium-e2e-fixtures")

@@ -1,0 +1,117 @@
+"""The cluster's life around a test run: made before xdist's workers exist, deleted after they have ended."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Generator
+from types import FrameType
+from typing import Any, cast
+
+import pytest
+
+from cilium_e2e.model import EXIT_USAGE, HarnessError
+from cilium_e2e.plugin import options
+from cilium_e2e.session import Handle, Options
+from cilium_e2e.session.start import KindSession
+
+HANDLE = pytest.StashKey[Handle]()
+OPTIONS = pytest.StashKey[Options]()
+_INPUT = "cilium_e2e"
+
+
+def plugin_for(config: pytest.Config) -> object:
+    """The controller's part, or a worker's.
+
+    Raises:
+        pytest.UsageError: an option names something that is not there.
+    """
+    try:
+        config.stash[OPTIONS] = cast("Options", options.from_config(config))
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    if hasattr(config, "workerinput"):
+        return Worker(config)
+    return Controller(config)
+
+
+class Worker:
+    """An xdist worker: it takes the cluster that its controller made."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        data: dict[str, Any] = config.workerinput[_INPUT]  # type: ignore[attr-defined]  # xdist adds it
+        config.stash[HANDLE] = Handle.from_data(data)
+
+
+class Controller:
+    """The process that owns the cluster; without xdist it runs the tests, too."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._session: KindSession | None = None
+        self._terminated = False
+        self._sigterm: Any = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Make the cluster; xdist starts its workers after this."""
+        if self._config.getoption("collectonly"):
+            return
+        # SIGTERM would end the process without any teardown.
+        self._sigterm = signal.signal(signal.SIGTERM, self._interrupt)
+        self._session = KindSession(self._config.stash[OPTIONS], self._say)
+        try:
+            self._config.stash[HANDLE] = self._session.start()
+        except HarnessError as error:
+            self._session = None
+            if error.exit_code == EXIT_USAGE:
+                raise pytest.UsageError(str(error)) from error
+            pytest.exit(str(error), returncode=error.exit_code)
+        session.config.stash[HANDLE] = self._config.stash[HANDLE]
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        """Delete the cluster, whatever the tests did; after xdist has ended its workers."""
+        try:
+            return (yield)
+        finally:
+            try:
+                if self._session is not None:
+                    self._session.stop()
+            finally:
+                if self._sigterm is not None:
+                    signal.signal(signal.SIGTERM, self._sigterm)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand the cluster to an xdist worker."""
+        if HANDLE in self._config.stash:
+            node.workerinput[_INPUT] = self._config.stash[HANDLE].to_data()
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say what was tested, where, how long it took, and how it differs from the repository."""
+        handle = self._config.stash.get(HANDLE, None)
+        if handle is None:
+            return
+        info = handle.info
+        terminalreporter.section("cluster")
+        versions = ", ".join(f"{name} {version}" for name, version in info.versions)
+        terminalreporter.line(
+            f"backend {info.backend.value}, topology {info.topology}, release {info.release}: {versions}"
+        )
+        for line in handle.timeline:
+            terminalreporter.line(f"  {line}")
+        terminalreporter.line(f"{len(info.differences)} declared differences from the repository:")
+        for difference in info.differences:
+            terminalreporter.line(f"  {difference}")
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Turn the first SIGTERM into what Ctrl-C does; further ones must not break the teardown."""
+        del number, frame
+        if not self._terminated:
+            self._terminated = True
+            raise KeyboardInterrupt
+
+    def _say(self, line: str) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(line)

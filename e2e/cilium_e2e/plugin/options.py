@@ -1,0 +1,109 @@
+"""The plugin's options. pytest-kind's own are reused under their names, never added again."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from cilium_e2e.model import InputError
+
+BACKENDS = ("auto", "kind", "existing", "simulated")
+_PYTEST_KIND_DEFAULT_NAME = "pytest-kind"
+
+
+def external(text: str) -> tuple[str, str]:
+    """``NAMESPACE/NAME=DIR`` or ``NAMESPACE/NAME=skip``."""
+    name, equals, what = text.partition("=")
+    if not equals or "/" not in name or not what:
+        raise argparse.ArgumentTypeError(f"expected NAMESPACE/NAME=DIR or NAMESPACE/NAME=skip, got {text!r}")
+    return name, what
+
+
+def add(parser: pytest.Parser) -> None:
+    """Register the options; none of them does anything unless ``--backend`` is given."""
+    group = parser.getgroup("cilium-e2e", "end-to-end tests for Cilium on GitOps clusters")
+    option = group.addoption
+    option("--backend", choices=BACKENDS, default=None, help="Where to run; without it the plugin is inert.")
+    option("--topology", default="default", metavar="NAME", help="A folder of clusters/ (default: default).")
+    option(
+        "--clusters", default=None, metavar="DIR", help="Where topologies are (default: the repository's)."
+    )
+    option("--repository", default=".", metavar="DIR", help="The root of the GitOps tree (default: here).")
+    option("--path", default=None, metavar="P", help="The folder Flux is pointed at, relative to the root.")
+    option("--release", default=None, metavar="NS/NAME", help="The HelmRelease, where the tree has several.")
+    option(
+        "--values",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="Chart values over the release's; repeatable.",
+    )
+    option("--chart", default=None, metavar="FILE|DIR", help="A chart in place of the repository's.")
+    option("--chart-repository", default="", metavar="URL", help="Another chart repository.")
+    option("--chart-version", default="", metavar="V", help="Another version of the chart.")
+    option("--flux-manifest", default="", metavar="FILE|URL", help="Flux's install.yaml (default: pinned).")
+    option(
+        "--external",
+        action="append",
+        default=[],
+        type=external,
+        metavar="NS/NAME=DIR|skip",
+        help="A folder in place of a layer's external source; repeatable.",
+    )
+    option(
+        "--agent-image", default="docker.io/library/python:3.13-slim", metavar="IMAGE", help="A Python image."
+    )
+    option(
+        "--step-timeout",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="Longest wait for one step, in seconds.",
+    )
+
+
+def from_config(config: pytest.Config) -> object:
+    """The run's options.
+
+    Returns:
+        a :class:`cilium_e2e.session.Options`; typed loosely, so that an inert plugin imports nothing.
+
+    Raises:
+        InputError: a file or folder that an option names does not exist.
+    """
+    from cilium_e2e.session import Options  # noqa: PLC0415 - only for runs that asked for it
+
+    get = config.getoption
+    name = get("--cluster-name", default="")
+    repository = _existing(Path(get("--repository")), "--repository")
+    kind_bin = get("--kind-bin", default=None)
+    return Options(
+        backend=get("--backend"),
+        topology=get("--topology"),
+        clusters=_existing(Path(get("--clusters")), "--clusters") if get("--clusters") else None,
+        repository=repository,
+        release=get("--release"),
+        values=tuple(_existing(Path(file), "--values") for file in get("--values")),
+        chart=_existing(Path(get("--chart")), "--chart") if get("--chart") else None,
+        chart_repository=get("--chart-repository"),
+        chart_version=get("--chart-version"),
+        flux_manifest=get("--flux-manifest"),
+        external=dict(get("--external")),
+        agent_image=get("--agent-image"),
+        node_image=get("--kind-image", default=None),
+        kind_bin=Path(kind_bin) if kind_bin else None,
+        cluster_name="" if name == _PYTEST_KIND_DEFAULT_NAME else name,
+        keep=bool(get("--keep-cluster", default=False)),
+        state=repository / ".cilium-e2e",
+        timeout_s=get("--step-timeout"),
+        **({"path": get("--path")} if get("--path") else {}),
+    )
+
+
+def _existing(path: Path, flag: str) -> Path:
+    """The path made absolute: workers may have another working directory."""
+    if not path.exists():
+        raise InputError("no such file or folder", place=f"{flag} {path}")
+    return path.resolve()

@@ -1,0 +1,135 @@
+"""Outcomes against expectations: converge, then hold; failures with everything that explains them.
+
+A probe is repeated until it comes out as expected, and then has to do so again: the last of many tries
+must not win by luck, and what flaps is told. An infra error is no outcome; it fails by its own name.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cilium_e2e.model import Cluster, Expectation, Outcome, OutcomeKind, Probe, Target
+
+HOLD_ROUNDS = 2
+CONVERGE_S = 15.0
+_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A probe and what is expected of it; ``answered_by`` names who must answer, empty for anyone."""
+
+    probe: Probe
+    expected: Expectation
+    answered_by: frozenset[str] = frozenset()
+
+    def met_by(self, outcome: Outcome) -> bool:
+        """Whether an outcome is what was expected, answered by whom it was expected of."""
+        if not self.expected.met_by(self.probe.protocol, outcome):
+            return False
+        return not (self.answered_by and outcome.connected) or outcome.answered_by in self.answered_by
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A check with its last outcome.
+
+    Attributes:
+        check: what was asked.
+        outcome: the last outcome.
+        met: whether it was met to the end.
+        flaps: how often it was met and then not.
+    """
+
+    check: Check
+    outcome: Outcome
+    met: bool
+    flaps: int
+
+    def __str__(self) -> str:
+        probe = self.check.probe
+        who = f" by {' or '.join(sorted(self.check.answered_by))}" if self.check.answered_by else ""
+        flaps = f"; flapped {self.flaps} times" if self.flaps else ""
+        return (
+            f"{probe.source} → {probe.destination}: expected {self.check.expected}{who}, "
+            f"seen {self.outcome}{flaps}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """All checks of one judgement, how long they took to converge, and the epoch seconds it started at."""
+
+    judged: tuple[Judged, ...]
+    converged_s: float
+    started_s: float
+
+    @property
+    def failures(self) -> list[Judged]:
+        """Those that were not met."""
+        return [entry for entry in self.judged if not entry.met]
+
+    def outcome(self, probe_id: str) -> Outcome:
+        """The last outcome of a probe."""
+        return next(entry.outcome for entry in self.judged if entry.check.probe.id == probe_id)
+
+
+def judge(
+    cluster: Cluster, checks: Sequence[Check], *, converge_s: float = CONVERGE_S, hold: int = HOLD_ROUNDS
+) -> Judgement:
+    """Probe until every check is met, then ``hold`` more rounds; sources ask in one batch each."""
+    clock = cluster.clock
+    started, start = clock.time(), clock.monotonic()
+    flaps: dict[str, int] = defaultdict(int)
+    met_before: set[str] = set()
+    held = 0
+    converged = 0.0
+    while True:
+        outcomes = _round(cluster, checks)
+        met = {c.probe.id for c in checks if c.met_by(outcomes[c.probe.id])}
+        for lost in met_before - met:
+            flaps[lost] += 1
+        met_before = met
+        late = clock.monotonic() - start > converge_s
+        if len(met) == len(checks):
+            converged = converged if held else clock.monotonic() - start
+            held += 1
+        else:
+            held = 0
+        broken = any(o.kind is OutcomeKind.INFRA_ERROR for o in outcomes.values())
+        if held > hold or late or broken:
+            judged = tuple(
+                Judged(c, outcomes[c.probe.id], c.probe.id in met and held > 0, flaps[c.probe.id])
+                for c in checks
+            )
+            return Judgement(judged, converged, started)
+        if not held:
+            clock.sleep(_PAUSE_S)
+
+
+def require(judgement: Judgement, *, explain: Callable[[Judged], str] = lambda _: "") -> None:
+    """Fail with every check that was not met, each with its explanation.
+
+    Raises:
+        AssertionError: at least one was not met.
+    """
+    failures = judgement.failures
+    if not failures:
+        return
+    lines = [f"{len(failures)} of {len(judgement.judged)} probes came out differently:"]
+    for entry in failures:
+        lines.append(f"  {entry}")
+        lines += [f"    {line}" for line in explain(entry).splitlines()]
+    raise AssertionError("\n".join(lines))
+
+
+def _round(cluster: Cluster, checks: Sequence[Check]) -> Mapping[str, Outcome]:
+    by_source: dict[Target, list[Probe]] = defaultdict(list)
+    for check in checks:
+        by_source[check.probe.source].append(check.probe)
+    with ThreadPoolExecutor(max_workers=min(16, len(by_source)), thread_name_prefix="probe") as pool:
+        answers = pool.map(lambda source: cluster.prober(source).run(by_source[source]), by_source)
+        return {outcome.probe_id: outcome for batch in answers for outcome in batch}

@@ -1,0 +1,58 @@
+"""What a run was asked for: one frozen value, filled by the command line or by pytest's options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cilium_e2e.repository import DEFAULT_PATH
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A run's options.
+
+    Attributes:
+        backend: ``auto``, ``kind``, ``existing`` or ``simulated``.
+        topology: a folder of ``clusters``.
+        clusters: where topologies are; the repository's own, else those shipped, when None.
+        repository: the root of the GitOps tree.
+        path: the folder Flux is pointed at, relative to the root.
+        release: ``namespace/name``, needed where the tree has several.
+        values: chart values files merged over the release's.
+        chart: a packaged or unpacked chart to install instead of the repository's.
+        chart_repository: another chart repository's URL.
+        chart_version: another version of the chart.
+        flux_manifest: Flux's install manifest, a file or URL; the tree's input or the pinned one when empty.
+        external: external layers by ``namespace/name``: a folder to serve instead, or ``skip``.
+        agent_image: the Python image of probe agents and of the artifact server.
+        node_image: kind's node image; kind.yaml's or kind's own when None.
+        kind_bin: a kind binary; PATH, then a checked download, when None.
+        cluster_name: chosen by us when empty.
+        keep: leave the cluster running after the run.
+        state: a folder for kubeconfigs and downloads.
+        timeout_s: how long each awaited step may take, in seconds.
+    """
+
+    backend: str = AUTO
+    topology: str = "default"
+    clusters: Path | None = None
+    repository: Path = field(default_factory=Path.cwd)
+    path: str = DEFAULT_PATH
+    release: str | None = None
+    values: tuple[Path, ...] = ()
+    chart: Path | None = None
+    chart_repository: str = ""
+    chart_version: str = ""
+    flux_manifest: str = ""
+    external: Mapping[str, str] = field(default_factory=dict)
+    agent_image: str = "docker.io/library/python:3.13-slim"
+    node_image: str | None = None
+    kind_bin: Path | None = None
+    cluster_name: str = ""
+    keep: bool = False
+    state: Path = field(default_factory=lambda: Path.cwd() / ".cilium-e2e")
+    timeout_s: float = 600.0

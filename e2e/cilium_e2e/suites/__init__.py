@@ -1,0 +1,1 @@
+"""The suites that every run has: test files that read like the README they prove."""

@@ -1,0 +1,56 @@
+"""Fixtures that several suites share: the README's demo workload, its policy in force."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.kube import Kube
+from cilium_e2e.model import PolicyRef, Ref, Target
+from cilium_e2e.probe import Port
+from cilium_e2e.repository import Repository
+from cilium_e2e.scenario import PodSpec, deploy, isolate, remove
+from cilium_e2e.session import Handle
+from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, Demo
+
+
+@pytest.fixture(scope="module")
+def demo_workload(
+    cluster: LiveCluster, kube: Kube, handle: Handle, make_namespace: Callable[[str], str]
+) -> tuple[Target, Target, Target]:
+    """Pods demo, frontend and other, as the README's policy speaks of them; no policy yet."""
+    name = make_namespace("demo")
+    ports = (Port(ALLOWED_PORT), Port(OTHER_PORT))
+    specs = [
+        PodSpec("demo", {"app": "demo"}, ports),
+        PodSpec("frontend", {"app": "frontend"}),
+        PodSpec("other", {"app": "other"}),
+    ]
+    demo, frontend, other = deploy(cluster, kube, name, specs, image=handle.agent_image)
+    return demo, frontend, other
+
+
+@pytest.fixture(scope="module")
+def demo(
+    cluster: LiveCluster, kube: Kube, repository: Repository, demo_workload: tuple[Target, Target, Target]
+) -> Iterator[Demo]:
+    """The tree's demo policy, moved into this worker's namespace, applied, and proven enforced."""
+    found = [
+        p
+        for p in repository.policies
+        if (p["metadata"].get("namespace"), p["metadata"]["name"]) == DEMO_POLICY
+    ]
+    if not found:
+        pytest.skip(f"the tree has no policy {'/'.join(DEMO_POLICY)}")
+    target, frontend, other = demo_workload
+    policy = isolate(found[0], {DEMO_POLICY[0]: target.namespace})
+    stored = kube.apply(policy)
+    ref = PolicyRef(
+        stored["kind"], stored["metadata"]["namespace"], stored["metadata"]["name"], stored["metadata"]["uid"]
+    )
+    try:
+        proof = cluster.prove([ref], [str(pod) for pod in demo_workload])
+        yield Demo(target, frontend, other, ref, proof)
+    finally:
+        remove(kube, Ref.of(stored))
+    cluster.prove([ref], [str(pod) for pod in demo_workload], gone=True)
