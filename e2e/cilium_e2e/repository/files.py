@@ -9,6 +9,25 @@ from pathlib import Path
 
 from cilium_e2e.model import ManifestError
 
+IGNORED_BY_FLUX = frozenset(
+    {
+        ".appveyor.yml",
+        ".circleci",
+        ".drone.yml",
+        ".flux.yaml",
+        ".github",
+        ".gitlab-ci.yml",
+        ".goreleaser.yml",
+        ".sops.yaml",
+        ".travis.yml",
+        "appveyor.yml",
+        "cloudbuild.yaml",
+        "codeship-services.yml",
+        "codeship-steps.yml",
+    }
+)
+"""Folders and YAML files that source-controller leaves out of artifacts unless told otherwise."""
+
 _NEVER = frozenset({".git", ".venv", "venv", "node_modules", "__pycache__", ".cilium-e2e"})
 
 
@@ -46,6 +65,17 @@ def tracked_files(root: Path) -> TreeFiles:
     if not tracked and not untracked:
         return _sorted(root, _walk(root), ())  # an ignored folder of somebody else's work tree
     return _sorted(root, [*tracked, *untracked], untracked)
+
+
+def source_ignored(root: Path, files: TreeFiles) -> frozenset[str]:
+    """Files that the tree's ``.sourceignore`` files take out of Flux's artifacts; git reads those rules.
+
+    Empty where there is no git to read them.
+    """
+    if not any(name.rpartition("/")[2] == ".sourceignore" for name in files.files):
+        return frozenset()
+    rules = ("--ignored", "--exclude-per-directory=.sourceignore")
+    return frozenset([*(_git(root, "--cached", *rules) or []), *(_git(root, "--others", *rules) or [])])
 
 
 def _sorted(root: Path, names: list[str], untracked: list[str] | tuple[()]) -> TreeFiles:
