@@ -54,7 +54,7 @@ def tracked_files(root: Path) -> TreeFiles:
     A path with a symbolic link in it is skipped, so that nothing outside ``root`` is ever read.
 
     Raises:
-        ManifestError: ``root`` is no directory.
+        ManifestError: ``root`` is no directory, or a work tree that git refuses to list.
     """
     if not root.is_dir():
         raise ManifestError("expected a directory", place=str(root))
@@ -104,9 +104,15 @@ def _through_link(root: Path, name: str, known: dict[str, bool]) -> bool:
 
 
 def _git(root: Path, *which: str) -> list[str] | None:
-    """What ``git ls-files`` lists under ``root``; None where there is no git or no work tree."""
+    """What ``git ls-files`` lists under ``root``; None where there is no git or no work tree.
+
+    Raises:
+        ManifestError: git refuses for another reason, such as a work tree of another owner. To
+            list all files instead would publish what it ignores.
+    """
     # Variables that a git hook sets would point git at another work tree.
     env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    env["LC_ALL"] = "C"  # its words are looked at below
     try:
         done = subprocess.run(
             ["git", "-C", str(root), "ls-files", "-z", *which],
@@ -118,7 +124,10 @@ def _git(root: Path, *which: str) -> list[str] | None:
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     if done.returncode != 0:
-        return None
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        if "not a git repository" in said:
+            return None
+        raise ManifestError(f"git cannot list the files: {said}", place=str(root))
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 

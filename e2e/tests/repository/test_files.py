@@ -112,6 +112,12 @@ def test_git_need_not_be_installed(work_tree: Path, monkeypatch) -> None:
     assert "secret" in tracked_files(work_tree).files
 
 
+def test_a_work_tree_that_git_refuses_is_an_error(work_tree: Path) -> None:
+    (work_tree / ".git/index").write_bytes(b"broken")
+    with pytest.raises(ManifestError, match=r"git cannot list the files: .*index"):
+        tracked_files(work_tree)
+
+
 def test_a_file_is_no_tree(work_tree: Path) -> None:
     with pytest.raises(ManifestError, match="expected a directory"):
         tracked_files(work_tree / "a.yaml")
