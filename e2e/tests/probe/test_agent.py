@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import cilium_e2e.probe.agent
 from cilium_e2e.model import OutcomeKind, Protocol, Target
 from cilium_e2e.probe import agent_files
 from cilium_e2e.probe.agent.names import RECORDS, answers
+from cilium_e2e.probe.agent.zone import Zone
 
 TCP, UDP, HTTP, DNS, ICMP, SCTP = (Protocol[n] for n in ("TCP", "UDP", "HTTP", "DNS", "ICMP", "SCTP"))
 WORLD_NAME = Target.dns("localhost")
@@ -197,6 +199,40 @@ def test_dns_response_codes_have_their_names(loopback, code, name):
     assert (outcome.kind, outcome.rcode, outcome.connected) == (OutcomeKind.DNS, name, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "record", "rcode", "detail"),
+    [
+        ("one.zone.example", "A", "NOERROR", "10.1.1.1"),
+        ("ONE.zone.example.", "AAAA", "NOERROR", "fd00::1"),
+        ("one.zone.example", "TXT", "NOERROR", ""),
+        ("two.zone.example", "A", "NXDOMAIN", ""),
+        ("one.other.example", "A", "REFUSED", ""),
+    ],
+)
+def test_dns_server(loopback, name, record, rcode, detail):
+    outcome = loopback.ask(DNS, port=loopback.dns, name=name, record=record)
+    assert (outcome.kind, outcome.rcode, outcome.detail) == (OutcomeKind.DNS, rcode, detail)
+
+
+def test_zone():
+    zone = Zone.parse(["*.w.example=10.0.0.1", "b.w.example=10.0.0.2", "b.w.example=10.0.0.3"])
+    assert zone.look_up("any.w.example", 1) == (0, [bytes([10, 0, 0, 1])])
+    assert len(zone.look_up("b.w.example", 1)[1]) == 2
+    for junk in (b"", bytes(12), bytes(30), b"x" * 40, bytes(12) + b"\xc0\x0c" + bytes(9)):
+        assert zone.answer(junk) is None
+    inverse = bytes(2) + b"\x08\0\0\1" + bytes(6) + b"\1b\0\0\1\0\1"
+    assert zone.answer(inverse)[3] & 15 == 4
+    for wrong in ("b.w.example", "b.w.example=here"):
+        with pytest.raises(ValueError, match=r"NAME=ADDRESS|address"):
+            Zone.parse([wrong])
+
+
+def test_ready_says_no_when_nothing_serves(start):
+    waiting = start("ready", "--timeout", "0.1", name="there/nobody")
+    waiting.communicate()
+    assert waiting.returncode == 1
+
+
 def test_malformed_dns_answers_and_questions_are_errors_of_the_run(loopback):
     with listener(socket.SOCK_DGRAM, dns_server(0, b"\xc0", 7)) as port:
         assert loopback.ask(DNS, port=port, name="three.example").kind is OutcomeKind.INFRA_ERROR
@@ -265,6 +301,24 @@ def test_http_server_survives_what_is_no_request(loopback):
             except ConnectionResetError:
                 continue
     assert loopback.ask(HTTP, method="HEAD").status == 200
+
+
+def test_the_agent_runs_from_its_files_alone(tmp_path):
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    for name, text in agent_files().items():
+        (folder / name).write_text(text)
+    run = subprocess.run(
+        [sys.executable, "-m", "agent", "--name", "a/b", "batch"],
+        input='{"v":1,"id":1,"probes":[]}\n',
+        env={"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    hello, answer = map(json.loads, run.stdout.splitlines())
+    assert (hello["hello"], answer["outcomes"], run.stderr) == ("a/b", [], "")
 
 
 def test_the_agent_needs_only_the_standard_library_and_an_old_python():
