@@ -56,8 +56,10 @@ metadata: {name: cilium, namespace: cilium, annotations: {c: d}}
 spec:
   releaseName: cilium
   chart: {spec: {chart: cilium, version: "${V}.18", sourceRef: {kind: HelmRepository, name: cilium}}}
-  valuesFrom: [{kind: Secret, name: more}, {kind: Secret, name: more, valuesKey: port, targetPath: k8sServicePort}]
-  values: {hubble: {relay: {enabled: true}}, k8sServicePort: 7445, operator: {replicas: 1}, cluster: {name: x}}
+  valuesFrom:
+    - {kind: Secret, name: more}
+    - {kind: Secret, name: more, valuesKey: port, targetPath: k8sServicePort}
+  values: {hubble: {relay: {enabled: true}}, k8sServicePort: 7445, operator: {replicas: 1}}
 """
 SCALARS = [None, True, 0, -1, 1.5, "", "x", "${V}", "${", "../.."]
 JUNK: Any = st.sampled_from([*SCALARS, [], [1], ["x"], [None], {}, {"x": 1}])
