@@ -187,8 +187,11 @@ class RelaySource:
                 state = str(error)
             if not state:
                 return
-            with self._changed:
-                self._changed.wait(timeout=min(pause_s, left_s))
+            with self._changed:  # the stream may bring what is missing before history is looked at again
+                self._changed.wait_for(
+                    lambda: self._ledger.expected and not self._ledger.behind(time_s),
+                    timeout=min(pause_s, left_s),
+                )
             pause_s = min(2 * pause_s, _LONGEST_S)
 
     def _complete(self, time_s: float, *, timeout_s: float) -> str:
