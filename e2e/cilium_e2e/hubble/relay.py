@@ -182,7 +182,8 @@ class RelaySource:
                     hint="A node is late or silent, or relay is not connected to it: see `cilium status`.",
                 )
             try:
-                state = self._complete(time_s, timeout_s=min(left_s, self._call_timeout_s))
+                # A call that was begun gets a second, or its haste would hide what is really missing.
+                state = self._complete(time_s, timeout_s=min(max(left_s, 1.0), self._call_timeout_s))
             except StreamLost as error:
                 state = str(error)
             if not state:
