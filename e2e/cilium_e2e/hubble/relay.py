@@ -22,6 +22,7 @@ from typing import Any, Self
 from cilium_e2e.hubble import observer_pb2, relay_pb2
 from cilium_e2e.hubble.convert import from_flow, lost_flows, node_status, seconds
 from cilium_e2e.hubble.ledger import Ledger, Reading
+from cilium_e2e.hubble.reports import NodeReport, RelayStatus
 from cilium_e2e.model import (
     Clock,
     Flow,
@@ -53,39 +54,6 @@ class Tls:
     certificate: bytes = b""
     key: bytes = b""
     server_name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RelayStatus:
-    """Relay's word on itself.
-
-    Attributes:
-        connected, unavailable: how many nodes it is connected to and how many it is not.
-        unavailable_nodes: some of the latter by name.
-        flows_seen: flows observed by all nodes since they started.
-        flows_kept, flows_most: flows in the nodes' rings, and how many fit.
-        version: relay's version.
-    """
-
-    connected: int
-    unavailable: int
-    unavailable_nodes: tuple[str, ...]
-    flows_seen: int
-    flows_kept: int
-    flows_most: int
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeReport:
-    """Relay's word on one node's observer."""
-
-    name: str
-    state: str
-    version: str
-    uptime_s: float
-    flows_seen: int
-    flows_most: int
 
 
 class RelaySource:

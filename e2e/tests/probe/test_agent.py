@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -96,6 +98,20 @@ def test_silence_is_a_timeout_of_the_length_asked_for(loopback, protocol):
     assert outcome.kind is OutcomeKind.TIMEOUT
     assert 0.3 <= outcome.elapsed_s < 1.0
     assert outcome.source_port > 0
+
+
+def test_silence_that_nobody_listened_to_is_no_timeout(loopback):
+    loopback.ask(TCP)
+    process = loopback.streams[0].process
+    with listener(socket.SOCK_DGRAM) as port, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(loopback.ask, UDP, port=port, timeout_s=0.4)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.7)
+        process.send_signal(signal.SIGCONT)
+        outcome = asking.result()
+    assert outcome.kind is OutcomeKind.INFRA_ERROR
+    assert "not scheduled" in outcome.detail
 
 
 def test_unanswered_connection_request_is_a_timeout(loopback):
