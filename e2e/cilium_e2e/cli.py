@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from cilium_e2e.model import HarnessError
+from cilium_e2e.model import HarnessError, Topology
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import (
     DEFAULT_PATH,
@@ -40,11 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="cilium-e2e", description="End-to-end tests for Cilium on GitOps clusters."
+        prog="cilium-e2e", description="End-to-end tests for Cilium on GitOps clusters.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser(
         "run",
+        allow_abbrev=False,  # what looks like ours cut short is pytest's
         help="create a cluster, let Flux install the tree's Cilium, run the suites, delete the cluster",
         description=(
             "Runs pytest on the suites. Options that are not listed here are pytest's own "
@@ -86,7 +87,7 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
     suites = Path(str(resources.files("cilium_e2e.suites")))
     if given.list:
         _describe(given)
-        rest = [*rest, "--collect-only", "-q", "-p", "no:xdist"]
+        rest = [*rest, "--collect-only", "-q", "-n", "0"]
     elif not any(word == "-n" or word.startswith(("-n", "--numprocesses")) for word in rest):
         rest = ["-n", _DEFAULT_WORKERS, "--dist", "worksteal", *rest]
     rest = [word for word in rest if word != "--"]
@@ -100,7 +101,8 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
     sys.stdout.flush()
     # In place of this process: pytest must import the package itself to rewrite its assertions, and signals
     # must reach it directly.
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *words])  # noqa: S606 - no shell is wanted
+    # -P keeps the working directory off the module path: a user's tree may have a folder named kubernetes.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "pytest", *words])  # noqa: S606 - no shell is wanted
 
 
 def _as_pytest(given: argparse.Namespace) -> list[str]:
@@ -121,20 +123,32 @@ def _clusters(given: argparse.Namespace, rest: list[str]) -> int:
     for topology in load_topologies(folder):
         if given.topology not in (None, topology.name):
             continue
-        shape = f"{topology.control_planes} control-plane, {topology.workers} worker, {topology.ip_family}"
-        _say(f"{topology.name}: {topology.description}")
-        capabilities = ", ".join(sorted(c.value for c in topology.capabilities)) or "none"
-        _say(f"  {shape}; tier {topology.tier.value}; capabilities: {capabilities}")
+        _shape(topology)
         for patch in topology.patches:
             _say(f"  differs: {dict(patch.values)} ({patch.reason})")
     if given.topology is not None:
-        _describe(given)
+        _release(_load(given))
     return 0
 
 
+def _shape(topology: Topology, indent: str = "") -> None:
+    """A topology: what it is for, its nodes, what tests may rely on."""
+    shape = f"{topology.control_planes} control-plane, {topology.workers} worker, {topology.ip_family}"
+    capabilities = ", ".join(sorted(c.value for c in topology.capabilities)) or "none"
+    _say(f"{indent}{topology.name}: {topology.description}")
+    _say(f"  {shape}; tier {topology.tier.value}; capabilities: {capabilities}")
+
+
 def _describe(given: argparse.Namespace) -> None:
-    """The release under test and what it means on a topology."""
+    """The topology, and what the release under test means on it."""
     repository = _load(given)
+    if repository.topology is not None:
+        _shape(repository.topology, "topology ")
+    _release(repository)
+
+
+def _release(repository: Repository) -> None:
+    """The release under test, its features, and how it differs from the repository's."""
     release = repository.release
     _say(
         f"release {release.name}: chart {release.chart.name} {release.chart.version} from {release.chart.url}"

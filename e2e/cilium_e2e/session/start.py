@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from cilium_e2e.cluster import images as image_loader
@@ -19,7 +20,9 @@ from cilium_e2e.model import (
     Backend,
     BackendUnavailable,
     ClusterInfo,
+    ClusterStateError,
     Difference,
+    HarnessError,
     NodeInfo,
     Object,
     Ref,
@@ -36,13 +39,14 @@ from cilium_e2e.session.prepare import (
     overrides,
     prepare,
 )
+from cilium_e2e.session.shield import uninterrupted
 from cilium_e2e.session.timeline import Say, Timeline
 
 _TREE = "tree"
 
 
-def choose_backend(options: Options) -> tuple[Backend, Engine]:
-    """The backend a run uses, with its engine.
+def choose_backend(options: Options) -> tuple[Backend, Engine, str]:
+    """The backend a run uses, with its engine, and why it is this one.
 
     Raises:
         BackendUnavailable: the one asked for cannot start here, or ``auto`` finds none that can.
@@ -51,7 +55,9 @@ def choose_backend(options: Options) -> tuple[Backend, Engine]:
         raise BackendUnavailable(
             f"the backend {options.backend!r} is not built yet, expected auto or kind", place="--backend"
         )
-    return Backend.KIND, Engine()
+    engine = Engine()
+    why = "a container engine answers" if options.backend == AUTO else "asked for"
+    return Backend.KIND, engine, f"{why}: Docker {engine.version}"
 
 
 class KindSession:
@@ -75,51 +81,78 @@ class KindSession:
             InputError: before anything was made.
             ClusterStateError: the cluster could not be made, or Cilium on it did not become ready.
         """
-        prepared = prepare(self._options)
-        backend, self._engine = choose_backend(self._options)
-        name = self._options.cluster_name or f"ce2e-{prepared.topology.name}-{secrets.token_hex(3)}"
-        kind = KindCluster(
-            name,
-            state=self._options.state,
-            image=self._options.node_image,
-            kind_path=self._options.kind_bin,
-        )
-        kind.ensure_kind()
-        if name in kind.names():
-            raise BackendUnavailable(
-                f"a kind cluster {name!r} exists already",
-                place="--cluster-name",
-                hint=f"Choose another name, or delete it: kind delete cluster --name {name}",
-            )
-        self._kind = kind
+        backend, engine, why = choose_backend(self._options)
+        self._say(f"backend: {backend.value} ({why})")
         try:
-            return self._make(prepared, backend, self._engine, kind)
+            prepared = prepare(self._options)
+            kind = self._unused(prepared.topology.name)
         except BaseException:
-            self.stop()
+            engine.close()
+            raise
+        self._engine, self._kind = engine, kind
+        try:
+            return self._make(prepared, backend, engine, kind)
+        except BaseException:
+            try:
+                self.stop()
+            except HarnessError as error:
+                self._say(str(error))  # what went wrong before is what the user must see
             raise
 
     def stop(self) -> None:
-        """Delete the cluster and what belongs to it, or say how to, when it is to be kept."""
+        """Delete the cluster and what belongs to it, or say how to, when it is to be kept.
+
+        Signals do not break this off, and a second call does nothing.
+
+        Raises:
+            ClusterStateError: something of it could not be deleted; the message says how to do it by hand.
+        """
         if self._kind is None or self._engine is None:
             return
-        kind, engine, self._kind = self._kind, self._engine, None
-        if self._options.keep:
-            self._say(f"kept: cluster {kind.name}, KUBECONFIG={kind.kubeconfig_path}")
-            self._say(f"  to delete: kind delete cluster --name {kind.name}")
-            self._say(f"             docker rm -f {kind.name}-artifacts")
-            return
-        self._say(f"deleting cluster {kind.name} …")
-        for container in engine.ours(kind.name):
-            engine.remove(container)
-        kind.delete()
-        engine.close()
+        kind, engine = self._kind, self._engine
+        with uninterrupted(f"deleting cluster {kind.name}"):
+            self._kind = None
+            try:
+                if self._options.keep:
+                    self._say(f"kept: cluster {kind.name}, KUBECONFIG={kind.kubeconfig_path}")
+                    self._say(f"  to delete: kind delete cluster --name {kind.name}")
+                    self._say(f"             docker rm -f {kind.name}-artifacts")
+                else:
+                    self._say(f"deleting cluster {kind.name} …")
+                    _delete(kind, engine)
+            finally:
+                engine.close()
+
+    def _unused(self, topology: str) -> KindCluster:
+        """A cluster that does not exist yet.
+
+        Raises:
+            BackendUnavailable: there is no kind, or it has a cluster of this name, which is left alone.
+        """
+        state = self._options.state
+        kind = KindCluster(
+            self._options.cluster_name or f"ce2e-{topology}-{secrets.token_hex(3)}",
+            state=state,
+            image=self._options.node_image,
+            kind_path=self._options.kind_bin,
+        )
+        # A kubeconfig below the user's tree must never be published with it.
+        (state / ".gitignore").write_text("*\n", encoding="utf-8")
+        kind.ensure_kind()
+        if kind.name in kind.names():
+            raise BackendUnavailable(
+                f"a kind cluster {kind.name!r} exists already",
+                place="--cluster-name",
+                hint=f"Choose another name, or delete it: kind delete cluster --name {kind.name}",
+            )
+        return kind
 
     def _make(self, prepared: Prepared, backend: Backend, engine: Engine, kind: KindCluster) -> Handle:
         timeline = Timeline(SystemClock(), self._say)
         server = ArtifactServer(engine, kind.name, image=self._options.agent_image)
         local, image_values, differences = image_overrides(prepared.images(), engine.has_image)
         with timeline.phase("create cluster"):
-            kind.create(prepared.topology.kind_config)
+            _create(kind, prepared.kind_config)
         nodes = [node.name for node in engine.nodes(kind.name) if node.role == "control-plane"]
         flux = manifest.parse(
             prepared.flux,
@@ -136,8 +169,25 @@ class KindSession:
 
         from cilium_e2e.kube.live import LiveTransport  # noqa: PLC0415 - its client takes seconds to import
 
-        transport = LiveTransport(kind.kubeconfig_path)
-        kube = Kube(transport)
+        with closing(LiveTransport(kind.kubeconfig_path)) as transport:
+            kube = Kube(transport)
+            declared = self._install(prepared, timeline, kube, server, flux, image_values)
+            for line in timeline.lines():
+                self._say(f"  {line}")
+            differences = [*prepared.repository.differences, *differences, *declared]
+            info = _info(kube, prepared, backend, kind.name, differences)
+        return Handle(info, kind.kubeconfig_path, self._options.agent_image, tuple(timeline.lines()))
+
+    def _install(
+        self,
+        prepared: Prepared,
+        timeline: Timeline,
+        kube: Kube,
+        server: ArtifactServer,
+        flux: manifest.FluxManifest,
+        image_values: dict[str, object],
+    ) -> list[Difference]:
+        """Flux, the tree, the release; answers what the deployment changed about the tree."""
         timeout_s = self._options.timeout_s
         with timeline.phase("install Flux"):
             reconcile.install(kube, flux, timeout_s=timeout_s)
@@ -155,17 +205,7 @@ class KindSession:
             self._await_ready(kube, prepared, timeout_s)
         with timeline.phase("remaining layers") as progress:
             reconcile.wait_layers(kube, plan, timeout_s=timeout_s, progress=progress)
-        for line in timeline.lines():
-            self._say(f"  {line}")
-        info = _info(
-            kube,
-            prepared,
-            backend,
-            kind.name,
-            [*prepared.repository.differences, *differences, *plan.differences],
-        )
-        transport.close()
-        return Handle(info, kind.kubeconfig_path, self._options.agent_image, tuple(timeline.lines()))
+        return plan.differences
 
     def _await_ready(self, kube: Kube, prepared: Prepared, timeout_s: float) -> None:
         namespace = prepared.repository.release.target_namespace
@@ -193,6 +233,38 @@ class KindSession:
                 label_selector=selector,
                 what=f"{expected} {what} to be ready",
             )
+
+
+def _create(kind: KindCluster, config: str) -> None:
+    """Create the cluster; its configuration lies beside its kubeconfig for as long as that takes."""
+    file = kind.kubeconfig_path.with_suffix(".kind.yaml")
+    file.write_text(config, encoding="utf-8")
+    try:
+        kind.create(file)
+    finally:
+        file.unlink()
+
+
+def _delete(kind: KindCluster, engine: Engine) -> None:
+    """Delete our containers and the cluster; what fails does not keep the rest."""
+    failures: list[str] = []
+    try:
+        for container in engine.ours(kind.name):
+            engine.remove(container)
+    except HarnessError as error:
+        failures.append(str(error))
+    try:
+        kind.delete()
+    except HarnessError as error:
+        failures.append(str(error))
+    if failures:
+        raise ClusterStateError(
+            f"not all of it could be deleted: {'; '.join(failures)}",
+            place=f"cluster {kind.name}",
+            hint=(
+                f"Do it by hand: kind delete cluster --name {kind.name}; docker rm -f {kind.name}-artifacts"
+            ),
+        )
 
 
 def publish(

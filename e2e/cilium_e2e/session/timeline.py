@@ -37,7 +37,10 @@ class Timeline:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Measure a block; what it yields tells progress within it, each state once."""
+        """Measure a block; what it yields tells progress within it, each state once.
+
+        A phase that does not come to its end is told, and stands in no timeline.
+        """
         start = self._clock.monotonic()
         last = ""
 
@@ -48,7 +51,12 @@ class Timeline:
                 self._say(f"  {name}, {self._clock.monotonic() - start:5.1f} s: {state}")
 
         self._say(f"{name} …")
-        yield progress
+        try:
+            yield progress
+        except BaseException as error:
+            how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self._say(f"{name}: {how} after {self._clock.monotonic() - start:.1f} s")
+            raise
         took = self._clock.monotonic() - start
         self.phases.append(Phase(name, start - self._start, took))
         self._say(f"{name}: {took:.1f} s")
