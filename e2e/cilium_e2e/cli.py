@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         run.add_argument(flag, metavar=metavar, default=None)
     run.add_argument("--external", action="append", default=[], metavar="NS/NAME=DIR|skip")
+    run.add_argument("--feature-gate", action="append", default=[], metavar="NAME=BOOL")
     run.set_defaults(function=_run)
     clusters = commands.add_parser("clusters", help="list topologies, and what the release means on them")
     _shared(clusters)

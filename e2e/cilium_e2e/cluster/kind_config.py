@@ -1,8 +1,7 @@
 """kind.yaml as kind is given it: the topology's own file, with its relative paths made absolute.
 
 kind resolves the host paths of ``extraMounts`` against its working directory. A topology names files beside
-itself as ``clusters/<name>/file``, which works for somebody who stands in the repository's root; here they
-are found wherever the topology's folder is.
+itself as ``./file``, which works for somebody who stands in its folder; here they are found from anywhere.
 """
 
 from __future__ import annotations
@@ -44,15 +43,10 @@ def resolved(topology: Topology, feature_gates: Mapping[str, bool]) -> tuple[str
 
 
 def _find(topology: Topology, path: str) -> Path:
-    """A mounted file: as it is when absolute, else below the folder that holds ``clusters``, else beside."""
-    given = Path(path)
-    if given.is_absolute():
-        return given
-    folder = topology.kind_config.resolve().parent
-    beside = folder.joinpath(*given.parts[2:]) if given.parts[:1] == ("clusters",) else folder / given
-    for candidate in (folder.parents[1] / given, beside):
-        if candidate.exists():
-            return candidate
-    raise TopologyError(
-        f"the file {path} to mount into a node does not exist", place=str(topology.kind_config)
-    )
+    """A mounted file, absolute or relative to the topology's folder."""
+    found = topology.kind_config.resolve().parent / path
+    if not found.exists():
+        raise TopologyError(
+            f"the file {path} to mount into a node does not exist", place=str(topology.kind_config)
+        )
+    return found

@@ -30,6 +30,7 @@ class Options:
         external: external layers by ``namespace/name``: a folder to serve instead, or ``skip``.
         agent_image: the Python image of probe agents and of the artifact server.
         node_image: kind's node image; kind.yaml's or kind's own when None.
+        feature_gates: Kubernetes feature gates that this host needs, by name.
         kind_bin: a kind binary; PATH, then a checked download, when None.
         cluster_name: chosen by us when empty.
         keep: leave the cluster running after the run.
@@ -51,6 +52,7 @@ class Options:
     external: Mapping[str, str] = field(default_factory=dict)
     agent_image: str = "docker.io/library/python:3.13-slim"
     node_image: str | None = None
+    feature_gates: Mapping[str, bool] = field(default_factory=dict)
     kind_bin: Path | None = None
     cluster_name: str = ""
     keep: bool = False

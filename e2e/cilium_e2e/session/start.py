@@ -12,7 +12,8 @@ from cilium_e2e.cluster import node_endpoint
 from cilium_e2e.cluster.agents import AGENT_SELECTOR
 from cilium_e2e.cluster.engine import Engine
 from cilium_e2e.cluster.kind import KindCluster
-from cilium_e2e.cluster.live import RELAY_SELECTOR, LiveCluster
+from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.cluster.relay_link import RELAY_SELECTOR
 from cilium_e2e.flux import artifact, deploy, manifest, reconcile
 from cilium_e2e.flux.server import ArtifactServer
 from cilium_e2e.kube import Kube, is_true
