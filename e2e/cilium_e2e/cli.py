@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--flux-manifest", "FILE|URL"),
         ("--agent-image", "IMAGE"),
         ("--step-timeout", "S"),
+        ("--context", "NAME"),
     ):
         run.add_argument(flag, metavar=metavar, default=None)
     run.add_argument("--external", action="append", default=[], metavar="NS/NAME=DIR|skip")

@@ -122,6 +122,7 @@ class Engine:
             refused = refused or f"its output broke off ({error}); "
         finally:
             stream.close()
+            raw.close()  # closing what wraps it leaves it open
         code = self._try(lambda: api.exec_inspect(number)["ExitCode"], place)
         if code != 0 or refused:
             words = output.decode(errors="replace").strip()[-500:]

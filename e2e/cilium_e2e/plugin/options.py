@@ -60,6 +60,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="NS/NAME=DIR|skip",
         help="A folder in place of a layer's external source; repeatable.",
     )
+    option("--context", default="", metavar="NAME", help="The kubeconfig's context, for --backend existing.")
     option(
         "--feature-gate",
         action="append",
@@ -95,6 +96,7 @@ def from_config(config: pytest.Config) -> object:
     name = get("--cluster-name", default="")
     repository = _existing(Path(get("--repository")), "--repository")
     kind_bin = get("--kind-bin", default=None)
+    kubeconfig = get("--kubeconfig", default=None)
     return Options(
         backend=get("--backend"),
         topology=get("--topology"),
@@ -113,7 +115,8 @@ def from_config(config: pytest.Config) -> object:
         kind_bin=Path(kind_bin) if kind_bin else None,
         cluster_name="" if name == _PYTEST_KIND_DEFAULT_NAME else name,
         keep=bool(get("--keep-cluster", default=False)),
-        state=repository / ".cilium-e2e",
+        kubeconfig=_existing(Path(kubeconfig), "--kubeconfig") if kubeconfig else None,
+        context=get("--context"),
         timeout_s=get("--step-timeout"),
         **({"path": get("--path")} if get("--path") else {}),
     )

@@ -8,7 +8,6 @@ can be taken, of a cluster that was not to be kept, is left over, and the next r
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,12 +17,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cilium_e2e.model import BackendUnavailable
-
-
-def default_state() -> Path:
-    """``$XDG_STATE_HOME/cilium-e2e``: one folder for all runs of a user, so that they know of each other."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "cilium-e2e"
 
 
 @dataclass(frozen=True, slots=True)
