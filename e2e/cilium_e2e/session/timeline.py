@@ -66,4 +66,4 @@ class Timeline:
         total = self._clock.monotonic() - self._start
         width = max((len(phase.name) for phase in self.phases), default=0)
         rows = [f"{p.name:<{width}}  {p.start_s:6.1f} s + {p.took_s:5.1f} s" for p in self.phases]
-        return [*rows, f"{'total':<{width}}  {total:17.1f} s"]
+        return [*rows, f"{'total':<{width}}  {total:16.1f} s"]
