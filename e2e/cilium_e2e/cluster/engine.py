@@ -6,6 +6,7 @@ import io
 import socket
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -49,10 +50,14 @@ class Engine:
     """
 
     def __init__(self) -> None:
+        opened = ExitStack()
         try:
             self._docker = docker.from_env(timeout=_TIMEOUT_S)
+            opened.callback(self._docker.close)
             self.version: str = self._docker.version()["Version"]
+            opened.pop_all()
         except _ERRORS as error:
+            opened.close()
             raise BackendUnavailable(
                 "no container engine answers",
                 place="backend kind",

@@ -32,7 +32,7 @@ def load(engine: Engine, cluster: str, images: Iterable[str], *, stop: threading
     nodes = [node.name for node in engine.nodes(cluster) if node.role != "external-load-balancer"]
     with ThreadPoolExecutor(max_workers=len(nodes) or 1, thread_name_prefix="load") as pool:
         present = set.intersection(*pool.map(lambda node: _present(engine, node), nodes)) if nodes else set()
-        for image in images:
+        for image in dict.fromkeys(images):
             if _full_name(image) in present or (stop is not None and stop.is_set()):
                 continue
             branches = [_Branch() for _ in nodes]

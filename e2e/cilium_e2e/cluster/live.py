@@ -65,6 +65,7 @@ class LiveCluster:
         self._relay: RelaySource | None = None
         self._lock = threading.Lock()
         self._open = ExitStack()
+        self._open.callback(transport.close)  # last, and whatever else goes wrong
 
     @property
     def info(self) -> ClusterInfo:
@@ -109,7 +110,7 @@ class LiveCluster:
                 "clusterIP", ""
             )
         elif target.kind is TargetKind.NODE:
-            ip = next((node.ips[0] for node in self._info.nodes if node.name == target.name), "")
+            ip = next((ip for node in self._info.nodes if node.name == target.name for ip in node.ips), "")
         else:
             ip = ""
         if not ip or ip == "None":
@@ -151,7 +152,6 @@ class LiveCluster:
     def close(self) -> None:
         """See :class:`~cilium_e2e.model.Cluster`."""
         self._open.close()
-        self._transport.close()
 
     def _stream_to(self, source: Target) -> Callable[[], ExecStream]:
         pod = Ref("v1", "Pod", source.name, source.namespace)

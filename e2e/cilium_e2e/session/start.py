@@ -219,6 +219,9 @@ def delete(kind: KindCluster, engine: Engine, registry: Registry) -> None:
         failures.append(str(error))
     try:
         kind.delete()
+        # An interrupted kind may have asked the engine for a node that came to be only now.
+        for node in engine.nodes(kind.name):
+            engine.remove(node.name)
     except HarnessError as error:
         failures.append(str(error))
     if failures:
