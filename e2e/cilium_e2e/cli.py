@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         run.add_argument(flag, metavar=metavar, default=None)
     run.add_argument("--external", action="append", default=[], metavar="NS/NAME=DIR|skip")
     run.set_defaults(function=_run)
-    clusters = commands.add_parser("clusters", help="list topologies, and what the release means on them")
+    clusters = commands.add_parser(
+        "clusters", allow_abbrev=False, help="list topologies, and what the release means on them"
+    )
     _shared(clusters)
     clusters.set_defaults(function=_clusters)
     return parser
