@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(function=_run)
     clusters = commands.add_parser(
         "clusters",
+        allow_abbrev=False,
         help="show topologies; list, delete or sweep the clusters that runs have made",
         description=(
             "Without an action: the topologies, and with --topology what the release means on one. "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Generator
+from contextlib import suppress
 from types import FrameType
 from typing import Any, cast
 
@@ -69,6 +71,7 @@ class Controller:
         self._config = config
         self._session: KindSession | ExistingSession | None = None
         self._terminated = False
+        self._workers: list[subprocess.Popen[bytes]] = []
         self._handlers: dict[signal.Signals, Any] = {}
 
     @pytest.hookimpl(tryfirst=True)
@@ -117,6 +120,20 @@ class Controller:
         """Hand the cluster to an xdist worker."""
         if HANDLE in self._config.stash:
             node.workerinput[_INPUT] = self._config.stash[HANDLE].to_data()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodeready(self, node: Any) -> None:
+        """Remember an xdist worker's process, where it is one of this machine's."""
+        # There is no public way to it; one that is not found ends later, that is all.
+        process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+        if process is not None:
+            self._workers.append(process)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Interrupt the workers' tests: left alone they take ten seconds, longer than CI systems wait."""
+        for worker in self._workers:
+            with suppress(OSError):
+                worker.send_signal(signal.SIGINT)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what was tested, where, how long it took, and how it differs from the repository."""
