@@ -1,0 +1,172 @@
+"""The policy of one subject: which rules apply to it, and what they come down to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from cilium_e2e.model import Direction, RuleRef
+from cilium_e2e.policy.engine import Block, EngineRule, PortMatch
+from cilium_e2e.policy.index import IdentityIndex
+from cilium_e2e.policy.labels import ANY, K8S, POD_NAMESPACE, LabelSet
+from cilium_e2e.policy.options import Enforcement, Options
+
+_ALL_PORTS = PortMatch()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A peer set and a port range that are allowed or denied.
+
+    Attributes:
+        peers: the identities, as bits.
+        ports: the ports; names are still unresolved here.
+        deny: whether it denies.
+        ref: the rule it comes from; None for what the agent adds by itself.
+        origin: why the agent added it; empty where a rule did.
+        authentication: the mode asked for, empty for none.
+        everyone: whether it is meant for every identity, also those to come.
+    """
+
+    peers: int
+    ports: PortMatch
+    deny: bool
+    ref: RuleRef | None
+    origin: str = ""
+    authentication: str = ""
+    everyone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionPolicy:
+    """What holds for one direction of one subject.
+
+    Attributes:
+        enforced: whether any policy is; without it everything passes.
+        default_deny: whether what no entry allows is denied by isolation that a rule asked for.
+        entries: in the order of the rules.
+        isolating: the rules that isolate the subject.
+    """
+
+    enforced: bool
+    default_deny: bool
+    entries: tuple[Entry, ...]
+    isolating: tuple[str, ...] = ()
+
+
+def applies(rule: EngineRule, labels: LabelSet, *, is_host: bool) -> bool:
+    """Whether a rule has a subject: its namespace, its kind of subject and its selector must fit."""
+    if rule.host != is_host:
+        return False
+    namespace = labels.find(K8S, POD_NAMESPACE) or ""
+    return rule.namespace in ("", namespace) and rule.subject.matches(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Enforcement:
+    """Whether a direction is enforced, and whether by default deny."""
+
+    enforced: bool
+    default_deny: bool
+
+
+def _enforcement(
+    rules: Sequence[EngineRule], labels: LabelSet, options: Options, direction: Direction
+) -> _Enforcement:
+    if options.enforcement is Enforcement.ALWAYS or labels.find(ANY, "init") is not None:
+        return _Enforcement(enforced=True, default_deny=True)
+    ingress = direction is Direction.INGRESS
+    speaking = [rule for rule in rules if (rule.has_ingress if ingress else rule.has_egress)]
+    return _Enforcement(
+        enforced=bool(speaking),
+        default_deny=any(rule.default_deny_ingress if ingress else rule.default_deny_egress for rule in speaking),
+    )
+
+
+def _entries(block: Block, index: IdentityIndex, requirements: Iterable[object]) -> list[Entry]:
+    selectors = block.peers(tuple(requirements))  # type: ignore[arg-type]
+    if selectors is None or (block.ports is None and not selectors):
+        return []
+    everyone = not selectors or any(selector.wildcard for selector in selectors)
+    peers = 0
+    if everyone:
+        # Ports without any peer mean every peer.
+        peers = index.everyone
+    else:
+        for selector in selectors:
+            peers |= index.select(selector)
+        for name in block.fqdns:
+            peers |= index.named(name)
+    ports = (_ALL_PORTS,) if block.ports is None else block.ports
+    return [
+        Entry(peers, match, block.deny, block.ref, "", block.authentication, everyone) for match in ports
+    ]
+
+
+def direction_policy(
+    rules: Sequence[EngineRule],
+    labels: LabelSet,
+    *,
+    direction: Direction,
+    index: IdentityIndex,
+    options: Options,
+    is_host: bool,
+    host_bits: int,
+) -> DirectionPolicy:
+    """The policy of a subject in one direction.
+
+    Args:
+        rules: those that apply to the subject.
+        labels: its identity.
+        direction: which side.
+        index: all identities.
+        options: the release's.
+        is_host: whether the subject is the host itself.
+        host_bits: the identities that are the host, as bits.
+    """
+    state = _enforcement(rules, labels, options, direction)
+    never = options.enforcement is Enforcement.NEVER
+    # The engine asks for the key alone, so a pod labelled "host" counts as the host here.
+    exempt = labels.find(ANY, "host") is not None and not options.host_firewall
+    if never or exempt or not state.enforced:
+        return DirectionPolicy(enforced=False, default_deny=False, entries=())
+    blocks = [block for rule in rules for block in rule.blocks(direction)]
+    allow = tuple(requirement for block in blocks if not block.deny for requirement in block.requires)
+    deny = tuple(requirement for block in blocks if block.deny for requirement in block.requires)
+    entries: list[Entry] = []
+    for block in blocks:
+        entries.extend(_entries(block, index, deny if block.deny else allow))
+    if not state.default_deny:
+        entries.append(Entry(index.everyone, _ALL_PORTS, False, None, "default-allow", "", True))
+    if direction is Direction.INGRESS and options.localhost_allowed and not is_host and host_bits:
+        entries.append(Entry(host_bits, _ALL_PORTS, False, None, "localhost"))
+    return DirectionPolicy(
+        enforced=True, default_deny=state.default_deny, entries=tuple(entries)
+    )
+
+
+def resolve_names(entries: Iterable[Entry], number_of: Callable[[str, int], int]) -> tuple[Entry, ...]:
+    """Entries with port names replaced by numbers; entries whose name stands for none drop out.
+
+    Args:
+        entries: those of one direction.
+        number_of: name and protocol to the port's number, 0 for none.
+    """
+    found = []
+    for entry in entries:
+        name = entry.ports.name
+        if not name:
+            found.append(entry)
+        elif number := number_of(name, entry.ports.protocol):
+            found.append(
+                Entry(
+                    entry.peers,
+                    entry.ports.resolved(number),
+                    entry.deny,
+                    entry.ref,
+                    entry.origin,
+                    entry.authentication,
+                    entry.everyone,
+                )
+            )
+    return tuple(found)
