@@ -133,16 +133,17 @@ def peer_identity(peer: Peer, world: World, facts: AddressFacts, *, local: bool 
         found.extend(Label(NODE, key, value) for key, value in peer.node_labels.items())
     in_cluster = not names.isdisjoint(_IN_CLUSTER)
     if network is not None and (not in_cluster or (is_node and options.cidr_matches_nodes)):
-        found.extend(_address_labels(network, peer, facts, node=is_node))
+        full = "host" in names or (is_node and options.remote_nodes_know_own_prefix)
+        found.extend(_address_labels(network, peer, facts, full=full))
     if network is not None and not in_cluster:
         found.append(Label(RESERVED, options.world_name(network.version)))
     return LabelSet([*found, *labels])
 
 
-def _address_labels(network: Network, peer: Peer, facts: AddressFacts, *, node: bool) -> list[Label]:
+def _address_labels(network: Network, peer: Peer, facts: AddressFacts, *, full: bool) -> list[Label]:
+    """The labels of an address; ``full`` where its prefix label is the address itself."""
     found = facts.labels_of(network, peer.dns_names)
-    if not node:
+    if not full:
         return found
-    # A node's own address is known in full to the agent, whatever policies name.
     address = ipaddress.ip_network((network.network_address, network.max_prefixlen))
     return [*(label for label in found if label.source != CIDR), Label(CIDR, label_key(address))]
