@@ -52,7 +52,9 @@ class Item:
     @property
     def all_endpoints(self) -> tuple[Selector, ...] | None:
         """Endpoint selectors, those of services included."""
-        return (self.endpoints or ()) + self.generated_endpoints if self.generated_endpoints else self.endpoints
+        return (
+            (self.endpoints or ()) + self.generated_endpoints if self.generated_endpoints else self.endpoints
+        )
 
     @property
     def all_cidr_rules(self) -> tuple[CIDRRule, ...] | None:
@@ -164,7 +166,9 @@ def from_cilium(rule: Rule, path: str) -> ApiRule:
     wishes = rule.enable_default_deny
     return ApiRule(
         path=path,
-        endpoint_selector=cilium_selector(rule.endpoint_selector) if rule.endpoint_selector is not None else None,
+        endpoint_selector=cilium_selector(rule.endpoint_selector)
+        if rule.endpoint_selector is not None
+        else None,
         node_selector=cilium_selector(rule.node_selector) if rule.node_selector is not None else None,
         ingress=tuple(_ingress_item(r, f"{path}.ingress[{i}]") for i, r in enumerate(rule.ingress or ())),
         ingress_deny=tuple(

@@ -97,7 +97,9 @@ class Block:
             return None
         if requirements and self.endpoints:
             # Node selectors get lost here, but cannot stand beside endpoint selectors anyway.
-            return tuple(selector.with_requirements(*requirements) for selector in self.endpoints) + self.fixed
+            return (
+                tuple(selector.with_requirements(*requirements) for selector in self.endpoints) + self.fixed
+            )
         return self.endpoints + self.nodes + self.fixed
 
 
@@ -181,7 +183,9 @@ def _cidr_rule_selectors(rule: CIDRRule, options: Options) -> list[Selector]:
 def _prefixes(item: Item) -> set[Network]:
     found = {parse_lenient(text) for text in item.cidr or ()}
     for rule in item.all_cidr_rules or ():
-        found.update(parse_lenient(text) for text in (rule.cidr, *(rule.except_ or ())) if text and "/" in text)
+        found.update(
+            parse_lenient(text) for text in (rule.cidr, *(rule.except_ or ())) if text and "/" in text
+        )
     return {network for network in found if network is not None}
 
 
@@ -229,7 +233,9 @@ def _icmp_match(field: ICMPField) -> PortMatch:
 def _ports(item: Item) -> tuple[PortMatch, ...] | None:
     if not item.ports and not item.icmps:
         return None
-    found = [match for rule in item.ports or () for port in rule.ports or () for match in _port_matches(rule, port)]
+    found = [
+        match for rule in item.ports or () for port in rule.ports or () for match in _port_matches(rule, port)
+    ]
     found.extend(_icmp_match(field) for rule in item.icmps or () for field in rule.fields or ())
     return tuple(found)
 
@@ -273,7 +279,7 @@ def _as_expressions(selector: Selector) -> tuple[Requirement, ...]:
 def engine_rule(rule: ApiRule, *, policy: PolicyRef, namespace: str, options: Options) -> EngineRule:
     """An accepted rule in normal form."""
 
-    def isolates(wish: bool | None, *, speaks: bool) -> bool:
+    def isolates(*, wish: bool | None, speaks: bool) -> bool:
         if not options.non_default_deny:
             return True
         return speaks if wish is None else wish
@@ -287,7 +293,7 @@ def engine_rule(rule: ApiRule, *, policy: PolicyRef, namespace: str, options: Op
         egress=tuple(_block(item, policy, options) for item in (*rule.egress, *rule.egress_deny)),
         has_ingress=rule.has_ingress,
         has_egress=rule.has_egress,
-        default_deny_ingress=isolates(rule.default_deny_ingress, speaks=rule.has_ingress),
-        default_deny_egress=isolates(rule.default_deny_egress, speaks=rule.has_egress),
+        default_deny_ingress=isolates(wish=rule.default_deny_ingress, speaks=rule.has_ingress),
+        default_deny_egress=isolates(wish=rule.default_deny_egress, speaks=rule.has_egress),
         prefixes=frozenset().union(*(_prefixes(item) for item in rule.items())),
     )

@@ -39,7 +39,8 @@ def fault(match_name: str, match_pattern: str, *, exclusive: bool) -> str:
     """Why the agent refuses a selector; empty where it does not.
 
     Args:
-        match_name, match_pattern: as the policy writes them.
+        match_name: as the policy writes it.
+        match_pattern: as the policy writes it.
         exclusive: whether both together are refused (``toFQDNs``), or not (DNS rules).
     """
     if exclusive and match_name and match_pattern:
@@ -51,7 +52,7 @@ def fault(match_name: str, match_pattern: str, *, exclusive: bool) -> str:
         )
     if match_pattern and not _PATTERN.fullmatch(match_pattern):
         return (
-            f'Invalid characters in MatchPattern: "{match_pattern}". Only 0-9, a-z, A-Z and ., - and * characters '
-            "are allowed"
+            f'Invalid characters in MatchPattern: "{match_pattern}". Only 0-9, a-z, A-Z and ., - and * '
+            "characters are allowed"
         )
     return ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 _ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
-_UNSIGNED = re.compile(r"(?P<base>0[xX]|0[bB]|0[oO]|0(?=_?[0-9]))?_?(?P<digits>[0-9a-fA-F]+(?:_[0-9a-fA-F]+)*)")
+_UNSIGNED = re.compile(
+    r"(?P<base>0[xX]|0[bB]|0[oO]|0(?=_?[0-9]))?_?(?P<digits>[0-9a-fA-F]+(?:_[0-9a-fA-F]+)*)"
+)
 _BASES = {"0x": 16, "0b": 2, "0o": 8, "0": 8, "": 10}
 
 
@@ -41,12 +43,12 @@ def parse_uint16(text: str) -> int:
         NumberError: no number, or too large a one.
     """
     match = _UNSIGNED.fullmatch(text)
-    base = _BASES[(match["base"] or "").lower()] if match else 10
+    base = match["base"] or "" if match is not None else ""
+    # Underscores separate digits only where a base prefix was written.
+    if match is None or ("_" in text and not base):
+        raise NumberError(text, "invalid syntax", 0)
     try:
-        if match is None or ("_" in text and not match["base"]):
-            # Underscores separate digits only where a base prefix was written.
-            raise ValueError(text)
-        value = int(match["digits"].replace("_", ""), base)
+        value = int(match["digits"].replace("_", ""), _BASES[base.lower()])
     except ValueError:
         raise NumberError(text, "invalid syntax", 0) from None
     if value > 0xFFFF:

@@ -16,7 +16,6 @@ from cilium_e2e.policy.labels import (
     CIDR,
     CIDR_GROUP,
     CIDR_GROUP_NAME,
-    FQDN as FQDN_SOURCE,
     K8S,
     NODE,
     OWNED_PREFIX,
@@ -25,6 +24,9 @@ from cilium_e2e.policy.labels import (
     LabelSet,
     identity_relevant,
     pod_labels,
+)
+from cilium_e2e.policy.labels import (
+    FQDN as FQDN_SOURCE,
 )
 from cilium_e2e.policy.objects_ports import FQDN
 from cilium_e2e.policy.world import CIDRGroup, Peer, Pod, World
@@ -48,7 +50,9 @@ class AddressFacts:
     names: tuple[FQDN, ...]
 
     @classmethod
-    def of(cls, prefixes: Iterable[Network], groups: Iterable[CIDRGroup], names: Iterable[FQDN]) -> AddressFacts:
+    def of(
+        cls, prefixes: Iterable[Network], groups: Iterable[CIDRGroup], names: Iterable[FQDN]
+    ) -> AddressFacts:
         """Gather the facts; a group's malformed prefixes are skipped, as the agent skips them."""
         found = []
         for group in groups:
@@ -80,7 +84,8 @@ class AddressFacts:
         for name in self.names:
             match_name, match_pattern = name.match_name or "", name.match_pattern or ""
             if any(
-                fqdn.matches(name=known, match_name=match_name, match_pattern=match_pattern) for known in dns_names
+                fqdn.matches(name=known, match_name=match_name, match_pattern=match_pattern)
+                for known in dns_names
             ):
                 key = match_name or match_pattern
                 found.setdefault(key, Label(FQDN_SOURCE, key))
@@ -115,7 +120,7 @@ def peer_identity(peer: Peer, world: World, facts: AddressFacts, *, local: bool 
             labels as they are.
     """
     options = world.options
-    labels = [label for text in peer.labels if (label := Label.parse(text))]
+    labels = [Label.parse(text) for text in peer.labels]
     if local is not None:
         labels = [label for label in labels if label.key not in _NODES]
         labels.append(Label(RESERVED, "host" if local else "remote-node"))

@@ -8,7 +8,8 @@ from functools import lru_cache
 _NAME_FORMAT = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _NAME = re.compile(_NAME_FORMAT)
 _CHARSET = (
-    "consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+    "consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    "character"
 )
 _NAME_MESSAGE = (
     f"must {_CHARSET} (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
@@ -43,10 +44,8 @@ def name_faults(text: str) -> tuple[str, ...]:
     """What is wrong with a label name (``prefix/name`` or ``name``); empty where nothing is."""
     prefix, slash, name = text.partition("/")
     if "/" in name:
-        return (
-            f"a qualified name {_NAME_MESSAGE} with an optional DNS subdomain prefix and '/' "
-            "(e.g. 'example.com/MyName')",
-        )
+        shape = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        return (f"a qualified name {_NAME_MESSAGE} {shape}",)
     faults: list[str] = []
     if not slash:
         name = prefix

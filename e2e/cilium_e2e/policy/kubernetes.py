@@ -9,7 +9,12 @@ from cilium_e2e.policy.apirule import ApiRule, Item, plain_selector
 from cilium_e2e.policy.labels import K8S, NAMESPACE_LABELS, POD_NAMESPACE, POLICY_CLUSTER
 from cilium_e2e.policy.objects import CIDRRule
 from cilium_e2e.policy.objects_common import Expression, LabelSelector
-from cilium_e2e.policy.objects_kubernetes import NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec
+from cilium_e2e.policy.objects_kubernetes import (
+    NetworkPolicy,
+    NetworkPolicyPeer,
+    NetworkPolicyPort,
+    NetworkPolicySpec,
+)
 from cilium_e2e.policy.objects_ports import Port, PortRule
 from cilium_e2e.policy.selectors import WILDCARD, Operator, Selector
 
@@ -52,7 +57,10 @@ def _peer_selector(peer: NetworkPolicyPeer, *, namespace: str, cluster: str) -> 
         spaces = _namespaces(peer.namespace_selector)
         merged = LabelSelector(
             (*(spaces.match_labels or ()), *((pods.match_labels or ()) if pods is not None else ())),
-            (*(spaces.match_expressions or ()), *((pods.match_expressions or ()) if pods is not None else ())),
+            (
+                *(spaces.match_expressions or ()),
+                *((pods.match_expressions or ()) if pods is not None else ()),
+            ),
         )
         return plain_selector(merged, _PREFIX)
     return None if pods is None else _in_namespace(pods, namespace)

@@ -36,9 +36,9 @@ class Options:
             its pods.
         cidr_matches_nodes: ``policy-cidr-match-mode=nodes``: whether nodes can be selected by prefix.
         remote_nodes_know_own_prefix: whether a remote node that can be selected by prefix carries its full
-            address, as the local host does and as agents see to for all nodes; otherwise it carries the longest
-            prefix that policies name, as in verdict tables made without a node manager. Only ``0.0.0.0/0``
-            and ``::/0`` tell the two apart.
+            address, as the local host does and as agents see to for all nodes; otherwise it carries the
+            longest prefix that policies name, as in verdict tables made without a node manager. Only
+            ``0.0.0.0/0`` and ``::/0`` tell the two apart.
         ipv4, ipv6: address families; with both, ``world`` is told apart by family.
         cluster_name: the local cluster's name.
         default_local_cluster: ``policy-default-local-cluster``: whether selectors without a cluster mean

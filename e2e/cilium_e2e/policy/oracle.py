@@ -10,11 +10,11 @@ from cilium_e2e.model import Decision, Direction, DropReason, InputError, RuleRe
 from cilium_e2e.policy.acceptance import Refusal, accept
 from cilium_e2e.policy.engine import EngineRule
 from cilium_e2e.policy.identities import AddressFacts, peer_identity, pod_identity
-from cilium_e2e.policy.index import IdentityIndex
-from cilium_e2e.policy.labels import LabelSet
+from cilium_e2e.policy.index import IdentityIndex, numbers
+from cilium_e2e.policy.labels import K8S_NAMESPACE_KEY, LabelSet
 from cilium_e2e.policy.objects import PolicyObject
 from cilium_e2e.policy.portnames import PROTOCOLS
-from cilium_e2e.policy.subject import DirectionPolicy, Entry, applies, direction_policy, resolve_names
+from cilium_e2e.policy.subject import DirectionPolicy, Entry, direction_policy, resolve_names
 from cilium_e2e.policy.world import Peer, Pod, World
 
 _UNENFORCED = DirectionPolicy(enforced=False, default_deny=False, entries=())
@@ -73,7 +73,9 @@ class Side:
     def redirects(self) -> tuple[Entry, ...]:
         """The deciding entries that hand the flow to the proxy."""
         return tuple(
-            entry for entry in self.deciding if entry.ports.l7 is not None and self.decision is Decision.ALLOWED
+            entry
+            for entry in self.deciding
+            if entry.ports.l7 is not None and self.decision is Decision.ALLOWED
         )
 
 
@@ -124,7 +126,9 @@ class Oracle:
         found: dict[str, Participant] = {}
         for pod in self.world.pods:
             number = self._number(pod_identity(pod, self.world))
-            found[pod.key] = Participant(pod.key, number, number, pod.node, not pod.cluster, _named_ports(pod))
+            found[pod.key] = Participant(
+                pod.key, number, number, pod.node, not pod.cluster, _named_ports(pod)
+            )
         for peer in self.world.peers:
             found[peer.key] = self._peer(peer, facts)
         if len(found) != len(self.world.pods) + len(self.world.peers):
@@ -140,6 +144,19 @@ class Oracle:
     def host_bits(self) -> int:
         """The identities that are the local host, as bits."""
         return sum(1 << number for number, labels in enumerate(self._label_sets) if labels.reserved("host"))
+
+    @cached_property
+    def _rules_by_identity(self) -> tuple[tuple[EngineRule, ...], ...]:
+        """The rules that apply to each identity; :func:`~cilium_e2e.policy.subject.applies` in bulk."""
+        found: list[list[EngineRule]] = [[] for _ in self._label_sets]
+        for rule in self.rules:
+            kind = self.host_bits if rule.host else ~self.host_bits
+            subject = (
+                rule.subject.with_label(K8S_NAMESPACE_KEY, rule.namespace) if rule.namespace else rule.subject
+            )
+            for number in numbers(self.index.select(subject) & kind):
+                found[number].append(rule)
+        return tuple(tuple(rules) for rules in found)
 
     @cached_property
     def _cluster_ports(self) -> dict[tuple[str, int], int]:
@@ -172,15 +189,13 @@ class Oracle:
         place = (number, direction)
         found = self._policies.get(place)
         if found is None:
-            labels = self._label_sets[number]
-            is_host = labels.reserved("host")
             found = direction_policy(
-                [rule for rule in self.rules if applies(rule, labels, is_host=is_host)],
-                labels,
+                self._rules_by_identity[number],
+                self._label_sets[number],
                 direction=direction,
                 index=self.index,
                 options=self.options,
-                is_host=is_host,
+                is_host=bool(self.host_bits >> number & 1),
                 host_bits=self.host_bits,
             )
             self._policies[place] = found
@@ -239,7 +254,8 @@ class Oracle:
         """Egress at the source and ingress at the target.
 
         Args:
-            source, target: a pod (``namespace/name``) or peer.
+            source: a pod (``namespace/name``) or peer.
+            target: likewise.
             protocol: ``TCP``, ``UDP``, ``SCTP``, ``ICMP`` or ``ICMPv6``.
             port: the destination port after service translation, for ICMP the message type.
 

@@ -21,9 +21,7 @@ from cilium_e2e.policy.options import Options
 from cilium_e2e.policy.sanitize_ports import allow_ports_fault, deny_ports_fault, icmp_rule_fault
 from cilium_e2e.policy.selectors import Selector
 
-_NODES_FLAG = (
-    'FromNodes/ToNodes rules can only be applied when the "enable-node-selector-labels" flag is set'
-)
+_NODES_FLAG = 'FromNodes/ToNodes rules can only be applied when the "enable-node-selector-labels" flag is set'
 
 
 def _first(faults: Iterable[str]) -> str:
@@ -197,4 +195,6 @@ def rule_fault(rule: ApiRule, options: Options) -> str:
         return "rule cannot have both EndpointSelector and NodeSelector"
     host = rule.node_selector is not None
     subjects = [selector for selector in (rule.endpoint_selector, rule.node_selector) if selector is not None]
-    return _first(_selector_faults(subjects)) or _first(_item_fault(item, options, host=host) for item in rule.items())
+    return _first(_selector_faults(subjects)) or _first(
+        _item_fault(item, options, host=host) for item in rule.items()
+    )

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 
 from cilium_e2e.policy import fqdn
 from cilium_e2e.policy.gotext import NumberError, parse_uint16, quote
-from cilium_e2e.policy.objects_ports import HTTPRule, ICMPRule, KafkaRule, L7Rules, Port, PortDenyRule, PortRule
+from cilium_e2e.policy.objects_ports import (
+    HTTPRule,
+    ICMPRule,
+    KafkaRule,
+    L7Rules,
+    Port,
+    PortDenyRule,
+    PortRule,
+)
 from cilium_e2e.policy.portnames import is_service_name, protocol_fault
 
 MAX_PORTS = 40
@@ -16,13 +24,13 @@ MAX_ICMP_FIELDS = 40
 _KAFKA_TOPIC = re.compile(r"[a-zA-Z0-9\._\-]+")
 _KAFKA_TOPIC_LENGTH = 255
 _KAFKA_KEYS = frozenset(
-    (
-        "produce fetch offsets metadata leaderandisr stopreplica updatemetadata controlledshutdown offsetcommit "
-        "offsetfetch findcoordinator joingroup heartbeat leavegroup syncgroup describegroups listgroups "
-        "saslhandshake apiversions createtopics deletetopics deleterecords initproducerid "
-        "offsetforleaderepoch addpartitionstotxn addoffsetstotxn endtxn writetxnmarkers txnoffsetcommit "
-        "describeacls createacls deleteacls describeconfigs alterconfigs"
-    ).split()
+    """
+    produce fetch offsets metadata leaderandisr stopreplica updatemetadata controlledshutdown offsetcommit
+    offsetfetch findcoordinator joingroup heartbeat leavegroup syncgroup describegroups listgroups
+    saslhandshake apiversions createtopics deletetopics deleterecords initproducerid offsetforleaderepoch
+    addpartitionstotxn addoffsetstotxn endtxn writetxnmarkers txnoffsetcommit describeacls createacls
+    deleteacls describeconfigs alterconfigs
+    """.split()  # noqa: SIM905 - a list of words is read as one
 )
 _MISMATCHES = ("LOG", "ADD", "DELETE", "REPLACE")
 _LOOKAROUND = re.compile(r"\(\?(?:[=!]|<[=!])")
@@ -49,7 +57,8 @@ def _regex_fault(text: str) -> str:
         if "unterminated character set" in error.msg:
             return f"error parsing regexp: missing closing ]: `{text[error.pos or 0 :]}`"
         if "nothing to repeat" in error.msg:
-            return f"error parsing regexp: missing argument to repetition operator: `{text[error.pos or 0 :][:1]}`"
+            operator = text[error.pos or 0 :][:1]
+            return f"error parsing regexp: missing argument to repetition operator: `{operator}`"
         return f"error parsing regexp: {error.msg}: `{text}`"
     return ""
 

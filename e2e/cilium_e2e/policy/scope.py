@@ -1,4 +1,4 @@
-"""What the agent adds to the selectors of a Cilium policy: the policy's namespace, and nodes for node peers."""
+"""What the agent adds to a Cilium policy's selectors: the policy's namespace, and nodes for node peers."""
 
 from __future__ import annotations
 

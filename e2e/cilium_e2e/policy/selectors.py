@@ -81,11 +81,16 @@ class Requirement:
                     "'DoesNotExist'"
                 )
         else:
-            found.append(f"{path}.operator: Invalid value: {quote(self.operator)}: not a valid selector operator")
-        found.extend(f"{path}.key: Invalid value: {quote(self.key)}: {text}" for text in name_faults(self.key))
+            found.append(
+                f"{path}.operator: Invalid value: {quote(self.operator)}: not a valid selector operator"
+            )
+        found.extend(
+            f"{path}.key: Invalid value: {quote(self.key)}: {text}" for text in name_faults(self.key)
+        )
         for index, value in enumerate(self.values):
             found.extend(
-                f"{path}.values[{index}]: Invalid value: {quote(value)}: {text}" for text in value_faults(value)
+                f"{path}.values[{index}]: Invalid value: {quote(value)}: {text}"
+                for text in value_faults(value)
             )
         return found
 
@@ -104,9 +109,7 @@ class Selector:
     requirements: tuple[Requirement, ...] = field(default=())
 
     @classmethod
-    def of(
-        cls, labels: Iterable[tuple[str, str]] = (), expressions: Iterable[Requirement] = ()
-    ) -> Selector:
+    def of(cls, labels: Iterable[tuple[str, str]] = (), expressions: Iterable[Requirement] = ()) -> Selector:
         """From ``matchLabels`` entries and ``matchExpressions``, keys in the engine's form."""
         equal = {key: Requirement(key, Operator.EQUALS, (value,)) for key, value in labels}
         return cls((*equal.values(), *expressions))

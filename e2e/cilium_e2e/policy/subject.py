@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cilium_e2e.model import Direction, RuleRef
 from cilium_e2e.policy.engine import Block, EngineRule, PortMatch
 from cilium_e2e.policy.index import IdentityIndex
 from cilium_e2e.policy.labels import ANY, K8S, POD_NAMESPACE, LabelSet
 from cilium_e2e.policy.options import Enforcement, Options
+from cilium_e2e.policy.selectors import Requirement
 
 _ALL_PORTS = PortMatch()
 
@@ -79,12 +80,14 @@ def _enforcement(
     speaking = [rule for rule in rules if (rule.has_ingress if ingress else rule.has_egress)]
     return _Enforcement(
         enforced=bool(speaking),
-        default_deny=any(rule.default_deny_ingress if ingress else rule.default_deny_egress for rule in speaking),
+        default_deny=any(
+            rule.default_deny_ingress if ingress else rule.default_deny_egress for rule in speaking
+        ),
     )
 
 
-def _entries(block: Block, index: IdentityIndex, requirements: Iterable[object]) -> list[Entry]:
-    selectors = block.peers(tuple(requirements))  # type: ignore[arg-type]
+def _entries(block: Block, index: IdentityIndex, requirements: tuple[Requirement, ...]) -> list[Entry]:
+    selectors = block.peers(requirements)
     if selectors is None or (block.ports is None and not selectors):
         return []
     everyone = not selectors or any(selector.wildcard for selector in selectors)
@@ -98,9 +101,7 @@ def _entries(block: Block, index: IdentityIndex, requirements: Iterable[object])
         for name in block.fqdns:
             peers |= index.named(name)
     ports = (_ALL_PORTS,) if block.ports is None else block.ports
-    return [
-        Entry(peers, match, block.deny, block.ref, "", block.authentication, everyone) for match in ports
-    ]
+    return [Entry(peers, match, block.deny, block.ref, "", block.authentication, everyone) for match in ports]
 
 
 def direction_policy(
@@ -137,12 +138,12 @@ def direction_policy(
     for block in blocks:
         entries.extend(_entries(block, index, deny if block.deny else allow))
     if not state.default_deny:
-        entries.append(Entry(index.everyone, _ALL_PORTS, False, None, "default-allow", "", True))
+        entries.append(
+            Entry(index.everyone, _ALL_PORTS, deny=False, ref=None, origin="default-allow", everyone=True)
+        )
     if direction is Direction.INGRESS and options.localhost_allowed and not is_host and host_bits:
-        entries.append(Entry(host_bits, _ALL_PORTS, False, None, "localhost"))
-    return DirectionPolicy(
-        enforced=True, default_deny=state.default_deny, entries=tuple(entries)
-    )
+        entries.append(Entry(host_bits, _ALL_PORTS, deny=False, ref=None, origin="localhost"))
+    return DirectionPolicy(enforced=True, default_deny=state.default_deny, entries=tuple(entries))
 
 
 def resolve_names(entries: Iterable[Entry], number_of: Callable[[str, int], int]) -> tuple[Entry, ...]:
@@ -158,15 +159,5 @@ def resolve_names(entries: Iterable[Entry], number_of: Callable[[str, int], int]
         if not name:
             found.append(entry)
         elif number := number_of(name, entry.ports.protocol):
-            found.append(
-                Entry(
-                    entry.peers,
-                    entry.ports.resolved(number),
-                    entry.deny,
-                    entry.ref,
-                    entry.origin,
-                    entry.authentication,
-                    entry.everyone,
-                )
-            )
+            found.append(replace(entry, ports=entry.ports.resolved(number)))
     return tuple(found)
