@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cilium_e2e.model import Direction, PolicyRef, RuleRef
 from cilium_e2e.policy.addresses import AddressError, Network, label_key_of, parse_lenient
@@ -45,6 +45,7 @@ class PortMatch:
         name: a port name, to be resolved for each subject; ``low`` and ``high`` then hold only what the
             range's end is, if there is one.
         l7: what the proxy does with it.
+        slot: where the engine keeps it; of all matches in one slot the first one's ports hold for all.
     """
 
     protocol: int = 0
@@ -52,6 +53,7 @@ class PortMatch:
     high: int = MAX_PORT
     name: str = ""
     l7: L7Spec | None = None
+    slot: tuple[int | str, int, int] = (0, 0, 0)
 
     def covers(self, protocol: int, port: int) -> bool:
         """Whether a destination port is among them; not for names."""
@@ -59,7 +61,7 @@ class PortMatch:
 
     def resolved(self, number: int) -> PortMatch:
         """A named port as the numbers it stands for."""
-        return PortMatch(self.protocol, number, max(number, self.high), "", self.l7)
+        return replace(self, low=number, high=max(number, self.high), name="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,14 +207,23 @@ def _l7_spec(rule: PortRule | PortDenyRule, protocol: int) -> L7Spec | None:
 
 
 def _port_matches(rule: PortRule | PortDenyRule, port: Port) -> list[PortMatch]:
-    name = (port.protocol or "ANY").upper()
-    protocols = (TCP, UDP, SCTP) if name == "ANY" else (PROTOCOLS[name],)
+    protocol = (port.protocol or "ANY").upper()
+    protocols = (TCP, UDP, SCTP) if protocol == "ANY" else (PROTOCOLS[protocol],)
     end = (port.end_port or 0) & MAX_PORT
     text = port.port or ""
     if is_service_name(text):
-        return [PortMatch(p, 0, end, text.lower(), _l7_spec(rule, p)) for p in protocols]
+        name = text.lower()
+        return [PortMatch(p, 0, end, name, _l7_spec(rule, p), (name, 0, p)) for p in protocols]
     low, high = _range(port_number(text), end)
-    return [PortMatch(p, low, high, "", _l7_spec(rule, p)) for p in protocols]
+    return [PortMatch(p, low, high, "", _l7_spec(rule, p), (_slot_number(text), end, p)) for p in protocols]
+
+
+def _slot_number(text: str) -> int:
+    """The number a port is filed under: always read as decimal, unlike the port itself, and 0 if it is none.
+
+    So ``010`` means port 8 but shares the slot of port 10.
+    """
+    return int(text) if text.isascii() and text.isdigit() and int(text) <= MAX_PORT else 0
 
 
 def _range(start: int, end: int) -> tuple[int, int]:
@@ -227,7 +238,8 @@ def _icmp_match(field: ICMPField) -> PortMatch:
     family = field.family or ""
     number = icmp_types(family).get(str(field.type))
     low, high = _range(port_number(str(field.type)) if number is None else number, 0)
-    return PortMatch(ICMPV6 if family == "IPv6" else ICMP, low, high)
+    protocol = ICMPV6 if family == "IPv6" else ICMP
+    return PortMatch(protocol, low, high, slot=(low if high == low else 0, 0, protocol))
 
 
 def _ports(item: Item) -> tuple[PortMatch, ...] | None:

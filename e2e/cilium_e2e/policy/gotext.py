@@ -44,8 +44,8 @@ def parse_uint16(text: str) -> int:
     """
     match = _UNSIGNED.fullmatch(text)
     base = match["base"] or "" if match is not None else ""
-    # Underscores separate digits only where a base prefix was written.
-    if match is None or ("_" in text and not base):
+    # An underscore separates digits, or the base prefix from them.
+    if match is None or (text.startswith("_") and not base):
         raise NumberError(text, "invalid syntax", 0)
     try:
         value = int(match["digits"].replace("_", ""), _BASES[base.lower()])

@@ -127,7 +127,14 @@ def peer_identity(peer: Peer, world: World, facts: AddressFacts, *, local: bool 
     names = {label.key for label in labels if label.source == RESERVED}
     is_node = not names.isdisjoint(_NODES)
     network = parse_lenient(peer.address) if peer.address else None
+    in_cluster = not names.isdisjoint(_IN_CLUSTER)
     found: list[Label] = []
+    if network is not None and (not in_cluster or (is_node and options.cidr_matches_nodes)):
+        full = "host" in names or (is_node and options.remote_nodes_know_own_prefix)
+        found.extend(_address_labels(network, peer, facts, full=full))
+    if network is not None and not in_cluster:
+        found.append(Label(RESERVED, options.world_name(network.version)))
+    # Where keys meet, a node's own labels win over those of the prefixes around it.
     if "host" in names:
         found.extend(
             label
@@ -136,12 +143,6 @@ def peer_identity(peer: Peer, world: World, facts: AddressFacts, *, local: bool 
         )
     elif is_node and options.node_selector_labels:
         found.extend(Label(NODE, key, value) for key, value in peer.node_labels.items())
-    in_cluster = not names.isdisjoint(_IN_CLUSTER)
-    if network is not None and (not in_cluster or (is_node and options.cidr_matches_nodes)):
-        full = "host" in names or (is_node and options.remote_nodes_know_own_prefix)
-        found.extend(_address_labels(network, peer, facts, full=full))
-    if network is not None and not in_cluster:
-        found.append(Label(RESERVED, options.world_name(network.version)))
     return LabelSet([*found, *labels])
 
 

@@ -18,6 +18,9 @@ def _selects(peer: ServicePeer, service: Service) -> bool:
     if peer.selector is not None:
         if peer.selector.namespace not in (None, "", service.namespace):
             return False
+        # An empty selector is read as none at all, and selects no Service.
+        if peer.selector.selector in (None, LabelSelector()):
+            return False
         # Service labels have no sources, so the keys are compared as written.
         selector = plain_selector(peer.selector.selector or LabelSelector(), "")
         return selector.usable and all(

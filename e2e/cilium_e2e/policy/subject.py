@@ -104,6 +104,24 @@ def _entries(block: Block, index: IdentityIndex, requirements: tuple[Requirement
     return [Entry(peers, match, block.deny, block.ref, "", block.authentication, everyone) for match in ports]
 
 
+def _share_slots(entries: Iterable[Entry]) -> list[Entry]:
+    """Entries with the ports that hold in their slots.
+
+    The engine files ports by name, or by their number read as decimal, and keeps the first filter it meets
+    there; whatever else comes to that slot gets that filter's ports. This shows only with a named port given
+    an end in one rule and not in another, and with numbers written with a leading zero.
+    """
+    first: dict[tuple[int | str, int, int], PortMatch] = {}
+    found = []
+    for entry in entries:
+        ports = entry.ports
+        kept = first.setdefault(ports.slot, ports)
+        if (kept.low, kept.high) != (ports.low, ports.high):
+            entry = replace(entry, ports=replace(ports, low=kept.low, high=kept.high))  # noqa: PLW2901
+        found.append(entry)
+    return found
+
+
 def direction_policy(
     rules: Sequence[EngineRule],
     labels: LabelSet,
@@ -137,6 +155,7 @@ def direction_policy(
     entries: list[Entry] = []
     for block in blocks:
         entries.extend(_entries(block, index, deny if block.deny else allow))
+    entries = _share_slots(entries)
     if not state.default_deny:
         entries.append(
             Entry(index.everyone, _ALL_PORTS, deny=False, ref=None, origin="default-allow", everyone=True)
