@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
+from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from cilium_e2e.model import InputError, PolicyError
@@ -25,8 +26,21 @@ from cilium_e2e.policy import (
     World,
     parse_policy,
 )
-from cilium_e2e.policy.codec import FLAG, INTEGER, RAW, TEXT, TEXT_MAP, Codec, DecodeError, Reading, items
-from cilium_e2e.policy.codec import decode_struct, mapping, struct, wire
+from cilium_e2e.policy.codec import (
+    FLAG,
+    INTEGER,
+    RAW,
+    TEXT,
+    TEXT_MAP,
+    Codec,
+    DecodeError,
+    Reading,
+    decode_struct,
+    items,
+    mapping,
+    struct,
+    wire,
+)
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _CONFIG_KEYS: Final = frozenset(
@@ -219,6 +233,14 @@ def _world(line: _Line) -> World:
     )
 
 
+def _check_options(reading: Reading) -> None:
+    """Refuse unknown options: what they change in the answers is unknown, too."""
+    known = f"expected one of the options {', '.join(sorted(_CONFIG_KEYS))}"
+    for path in sorted(reading.unknown):
+        if path.startswith("config."):
+            raise DecodeError(path, known)
+
+
 def _require(line: _Line) -> None:
     """Refuse what lacks a name: nothing could refer to it."""
     named: list[tuple[str, tuple[Any, ...] | None, tuple[str, ...]]] = [
@@ -256,9 +278,7 @@ def read_scenario(text: str | bytes, place: str) -> TableScenario:
     reading = Reading()
     try:
         line = decode_struct(_Line, value, "", reading)
-        unknown = sorted(path for path in reading.unknown if path.startswith("config."))
-        if unknown:
-            raise DecodeError(unknown[0], f"expected one of the options {', '.join(sorted(_CONFIG_KEYS))}")
+        _check_options(reading)
         _require(line)
         world = _world(line)
     except DecodeError as error:
@@ -276,7 +296,7 @@ def read_scenario(text: str | bytes, place: str) -> TableScenario:
 def _opened(path: str) -> Iterator[IO[bytes]]:
     """The bytes of a table, unpacked; ``-`` is standard input."""
     try:
-        raw = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed below
+        raw = sys.stdin.buffer if path == "-" else Path(path).open("rb")
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", place=path) from None
     try:

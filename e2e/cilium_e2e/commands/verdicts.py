@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
 
 DESCRIPTION = """\
-Read scenarios (JSON Lines: namespaces, endpoints, peers, policies, flows) and write one JSON line for each, in
-order: the decision at the source and at the destination of every flow, as an agent of Cilium 1.18 makes it, and
-the policies the agent refuses. Answers in the input are not read.
+Read scenarios (JSON Lines: namespaces, endpoints, peers, policies, flows) and write one JSON line for each,
+in order: the decision at the source and at the destination of every flow, as an agent of Cilium 1.18 makes
+it, and the policies the agent refuses. Answers in the input are not read.
 """
 
 

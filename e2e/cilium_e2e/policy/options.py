@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from cilium_e2e.model import InputError
+from cilium_e2e.policy.versions import SEMANTICS, Semantics, SemanticsVersion
 
 
 class Enforcement(enum.StrEnum):
@@ -14,12 +15,6 @@ class Enforcement(enum.StrEnum):
     DEFAULT = "default"
     ALWAYS = "always"
     NEVER = "never"
-
-
-class SemanticsVersion(enum.StrEnum):
-    """The Cilium minor version whose semantics are computed; see :mod:`cilium_e2e.policy.versions`."""
-
-    V1_18 = "1.18"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +64,11 @@ class Options:
     def __post_init__(self) -> None:
         if not (self.ipv4 or self.ipv6):
             raise InputError("expected at least one address family", place="options")
+
+    @property
+    def semantics(self) -> Semantics:
+        """What the version says."""
+        return SEMANTICS[self.version]
 
     @property
     def dual_stack(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cilium_e2e.model import Decision, Direction, DropReason, InputError, RuleRef, Verdict
@@ -14,10 +14,8 @@ from cilium_e2e.policy.index import IdentityIndex, numbers
 from cilium_e2e.policy.labels import K8S_NAMESPACE_KEY, LabelSet
 from cilium_e2e.policy.objects import PolicyObject
 from cilium_e2e.policy.portnames import PROTOCOLS
-from cilium_e2e.policy.subject import DirectionPolicy, Entry, direction_policy, resolve_names
+from cilium_e2e.policy.subject import UNENFORCED, DirectionPolicy, Entry, direction_policy, resolve_names
 from cilium_e2e.policy.world import Peer, Pod, World
-
-_UNENFORCED = DirectionPolicy(enforced=False, default_deny=False, entries=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +206,7 @@ class Oracle:
         agree on.
         """
         if not subject.enforced:
-            return _UNENFORCED
+            return UNENFORCED
         number = subject.local_identity
         ports = subject.ports if direction is Direction.INGRESS else None
         place = (number, direction, ports)
@@ -217,7 +215,7 @@ class Oracle:
             known = dict(subject.ports) if direction is Direction.INGRESS else self._cluster_ports
             policy = self.identity_policy(number, direction)
             entries = resolve_names(policy.entries, lambda name, protocol: known.get((name, protocol), 0))
-            found = DirectionPolicy(policy.enforced, policy.default_deny, entries)
+            found = replace(policy, entries=entries)
             self._resolved[place] = found
         return found
 

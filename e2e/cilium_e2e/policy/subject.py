@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cilium_e2e.model import Direction, RuleRef
+from cilium_e2e.model import Direction, PolicyRef, RuleRef
 from cilium_e2e.policy.engine import Block, EngineRule, PortMatch
 from cilium_e2e.policy.index import IdentityIndex
 from cilium_e2e.policy.labels import ANY, K8S, POD_NAMESPACE, LabelSet
@@ -46,13 +46,16 @@ class DirectionPolicy:
         enforced: whether any policy is; without it everything passes.
         default_deny: whether what no entry allows is denied by isolation that a rule asked for.
         entries: in the order of the rules.
-        isolating: the rules that isolate the subject.
+        isolating: the policies that isolate the subject; none where the mode or the identity does.
     """
 
     enforced: bool
     default_deny: bool
     entries: tuple[Entry, ...]
-    isolating: tuple[str, ...] = ()
+    isolating: tuple[PolicyRef, ...] = ()
+
+
+UNENFORCED = DirectionPolicy(enforced=False, default_deny=False, entries=())
 
 
 def applies(rule: EngineRule, labels: LabelSet, *, is_host: bool) -> bool:
@@ -63,27 +66,15 @@ def applies(rule: EngineRule, labels: LabelSet, *, is_host: bool) -> bool:
     return rule.namespace in ("", namespace) and rule.subject.matches(labels)
 
 
-@dataclass(frozen=True, slots=True)
-class _Enforcement:
-    """Whether a direction is enforced, and whether by default deny."""
-
-    enforced: bool
-    default_deny: bool
+def _isolates(rule: EngineRule, direction: Direction) -> bool:
+    if direction is Direction.INGRESS:
+        return rule.has_ingress and rule.default_deny_ingress
+    return rule.has_egress and rule.default_deny_egress
 
 
-def _enforcement(
-    rules: Sequence[EngineRule], labels: LabelSet, options: Options, direction: Direction
-) -> _Enforcement:
-    if options.enforcement is Enforcement.ALWAYS or labels.find(ANY, "init") is not None:
-        return _Enforcement(enforced=True, default_deny=True)
-    ingress = direction is Direction.INGRESS
-    speaking = [rule for rule in rules if (rule.has_ingress if ingress else rule.has_egress)]
-    return _Enforcement(
-        enforced=bool(speaking),
-        default_deny=any(
-            rule.default_deny_ingress if ingress else rule.default_deny_egress for rule in speaking
-        ),
-    )
+def _always_isolated(labels: LabelSet, options: Options) -> bool:
+    """Whether a subject is isolated without any rule: by the mode, or because it is the init identity."""
+    return options.enforcement is Enforcement.ALWAYS or labels.find(ANY, "init") is not None
 
 
 def _entries(block: Block, index: IdentityIndex, requirements: tuple[Requirement, ...]) -> list[Entry]:
@@ -143,26 +134,33 @@ def direction_policy(
         is_host: whether the subject is the host itself.
         host_bits: the identities that are the host, as bits.
     """
-    state = _enforcement(rules, labels, options, direction)
-    never = options.enforcement is Enforcement.NEVER
     # The engine asks for the key alone, so a pod labelled "host" counts as the host here.
     exempt = labels.find(ANY, "host") is not None and not options.host_firewall
-    if never or exempt or not state.enforced:
-        return DirectionPolicy(enforced=False, default_deny=False, entries=())
+    if options.enforcement is Enforcement.NEVER or exempt:
+        return UNENFORCED
+    ingress = direction is Direction.INGRESS
+    always = _always_isolated(labels, options)
+    if not always and not any(rule.has_ingress if ingress else rule.has_egress for rule in rules):
+        return UNENFORCED
+    isolating = tuple(dict.fromkeys(rule.policy for rule in rules if _isolates(rule, direction)))
+    default_deny = always or bool(isolating)
     blocks = [block for rule in rules for block in rule.blocks(direction)]
-    allow = tuple(requirement for block in blocks if not block.deny for requirement in block.requires)
-    deny = tuple(requirement for block in blocks if block.deny for requirement in block.requires)
+    narrowing = blocks if options.semantics.requires else []
+    allow = tuple(requirement for block in narrowing if not block.deny for requirement in block.requires)
+    deny = tuple(requirement for block in narrowing if block.deny for requirement in block.requires)
     entries: list[Entry] = []
     for block in blocks:
         entries.extend(_entries(block, index, deny if block.deny else allow))
     entries = _share_slots(entries)
-    if not state.default_deny:
+    if not default_deny:
         entries.append(
             Entry(index.everyone, _ALL_PORTS, deny=False, ref=None, origin="default-allow", everyone=True)
         )
-    if direction is Direction.INGRESS and options.localhost_allowed and not is_host and host_bits:
+    if ingress and options.localhost_allowed and not is_host and host_bits:
         entries.append(Entry(host_bits, _ALL_PORTS, deny=False, ref=None, origin="localhost"))
-    return DirectionPolicy(enforced=True, default_deny=state.default_deny, entries=tuple(entries))
+    return DirectionPolicy(
+        enforced=True, default_deny=default_deny, entries=tuple(entries), isolating=isolating
+    )
 
 
 def resolve_names(entries: Iterable[Entry], number_of: Callable[[str, int], int]) -> tuple[Entry, ...]:
