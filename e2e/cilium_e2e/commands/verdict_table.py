@@ -296,7 +296,7 @@ def read_scenario(text: str | bytes, place: str) -> TableScenario:
 def _opened(path: str) -> Iterator[IO[bytes]]:
     """The bytes of a table, unpacked; ``-`` is standard input."""
     try:
-        raw = sys.stdin.buffer if path == "-" else Path(path).open("rb")
+        raw = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", place=path) from None
     try:

@@ -34,6 +34,6 @@ def run(args: argparse.Namespace) -> int:
         InputError: the table cannot be read, or a line of it is no scenario.
     """
     for scenario in read_table(args.file):
-        sys.stdout.write(json.dumps(answer(scenario), separators=(",", ":"), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(answer(scenario), separators=(",", ":")) + "\n")
     sys.stdout.flush()
     return 0

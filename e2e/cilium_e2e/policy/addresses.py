@@ -16,6 +16,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _IPV4_FIELDS = 4
+_MAX_LENGTH_DIGITS = 3
 
 
 class AddressError(ValueError):
@@ -93,7 +94,7 @@ def parse_prefix(text: str) -> Network:
         raise refuse("IPv6 zones cannot be present in a prefix")
     if not (tail.isascii() and tail.isdigit()) or (len(tail) > 1 and tail[0] == "0"):
         raise refuse(f"bad bits after slash: {quote(tail)}")
-    if int(tail) > address.max_prefixlen:
+    if len(tail) > _MAX_LENGTH_DIGITS or int(tail) > address.max_prefixlen:
         raise refuse("prefix length out of range")
     return ipaddress.ip_network((address, int(tail)), strict=False)
 

@@ -58,7 +58,7 @@ class SideExplanation:
         if self.cause is Cause.DEFAULT_DENY:
             by = _join(self.isolating) if self.isolating else "the enforcement mode or its identity"
             return f"{by} isolates it and no rule allows this"
-        return self.cause.value
+        return str(self.cause.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,14 @@ _MAX_NAME = 63
 _MAX_SUBDOMAIN = 253
 
 
+def _length(text: str) -> int:
+    """The length in bytes; text from JSON may hold lone surrogates."""
+    return len(text.encode(errors="surrogatepass"))
+
+
 def _subdomain_faults(text: str) -> list[str]:
     faults = []
-    if len(text.encode()) > _MAX_SUBDOMAIN:
+    if _length(text) > _MAX_SUBDOMAIN:
         faults.append(f"must be no more than {_MAX_SUBDOMAIN} characters")
     if not _SUBDOMAIN.fullmatch(text):
         faults.append(_SUBDOMAIN_MESSAGE)
@@ -55,7 +60,7 @@ def name_faults(text: str) -> tuple[str, ...]:
         faults.extend(f"prefix part {fault}" for fault in _subdomain_faults(prefix))
     if not name:
         faults.append("name part must be non-empty")
-    elif len(name.encode()) > _MAX_NAME:
+    elif _length(name) > _MAX_NAME:
         faults.append(f"name part must be no more than {_MAX_NAME} characters")
     if not _NAME.fullmatch(name):
         faults.append(f"name part {_NAME_MESSAGE}")
@@ -66,7 +71,7 @@ def name_faults(text: str) -> tuple[str, ...]:
 def value_faults(text: str) -> tuple[str, ...]:
     """What is wrong with a label value; empty where nothing is."""
     faults: list[str] = []
-    if len(text.encode()) > _MAX_NAME:
+    if _length(text) > _MAX_NAME:
         faults.append(f"must be no more than {_MAX_NAME} characters")
     if text and not _NAME.fullmatch(text):
         faults.append(_VALUE_MESSAGE)

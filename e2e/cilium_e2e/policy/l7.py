@@ -73,7 +73,7 @@ class RequestVerdict:
 def _full(pattern: str | None, value: str) -> bool:
     try:
         return not pattern or re.fullmatch(pattern, value) is not None
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise InputError(
             f"expected a regular expression, got {pattern!r}: {error}", place="HTTP rule"
         ) from None

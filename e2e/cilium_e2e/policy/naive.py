@@ -1,7 +1,7 @@
 """The plain way to a verdict, as reference: every rule, selector and requirement anew for every flow.
 
-It shares the normal form of rules and the identities with the oracle, but neither index, nor caches, nor bits:
-tests hold the two against each other, and the benchmark measures what the difference buys.
+It shares the normal form of rules and the identities with the oracle, but neither index, nor caches, nor
+bits: tests hold the two against each other, and the benchmark measures what the difference buys.
 """
 
 from __future__ import annotations

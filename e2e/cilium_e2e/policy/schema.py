@@ -204,6 +204,11 @@ def check(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
         shown = quote(_KINDS.get(type(value), "null" if value is None else "number"))
         yield Problem(path, f"{path}: Invalid value: {shown}: {path} in body must be of type {name}: {shown}")
         return
+    yield from _check_typed(schema, value, path)
+
+
+def _check_typed(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
+    """What a schema refuses in a value of the right type."""
     if isinstance(schema, Text):
         yield from _check_text(schema, value, path)
     elif isinstance(schema, Whole):

@@ -19,10 +19,11 @@ def _selects(peer: ServicePeer, service: Service) -> bool:
         if peer.selector.namespace not in (None, "", service.namespace):
             return False
         # An empty selector is read as none at all, and selects no Service.
-        if peer.selector.selector in (None, LabelSelector()):
+        written = peer.selector.selector
+        if written is None or written == LabelSelector():
             return False
         # Service labels have no sources, so the keys are compared as written.
-        selector = plain_selector(peer.selector.selector or LabelSelector(), "")
+        selector = plain_selector(written, "")
         return selector.usable and all(
             requirement.accepts(service.labels.get(requirement.key)) for requirement in selector.requirements
         )
