@@ -7,6 +7,7 @@ The agent parses with Go's ``net/netip``, which is stricter than Python's ``ipad
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -16,6 +17,9 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _IPV4_FIELDS = 4
+_IPV6_FIELDS = 8
+_HEX_DIGITS = re.compile("[0-9a-fA-F]+")
+_MAX_GROUP_DIGITS = 4
 _MAX_LENGTH_DIGITS = 3
 
 
@@ -53,8 +57,75 @@ def _check_ipv4(text: str) -> None:
         raise _address_error(text, "IPv4 address too short")
 
 
+def _group(text: str, rest: str) -> str:
+    """The hexadecimal digits that ``rest`` starts with."""
+    digits = _HEX_DIGITS.match(rest)
+    if digits is None:
+        raise _address_error(text, "each colon-separated field must have at least one digit", rest)
+    if len(digits.group()) > _MAX_GROUP_DIGITS:
+        raise _address_error(text, "each group must have 4 or less digits", rest)
+    return digits.group()
+
+
+def _after_group(text: str, rest: str, *, ellipsis: bool) -> tuple[str, bool]:
+    """What follows a group and its colon, and whether ``::`` was met by then."""
+    if not rest:
+        return rest, ellipsis
+    if rest[0] != ":":
+        raise _address_error(text, "unexpected character, want colon", rest)
+    if len(rest) == 1:
+        raise _address_error(text, "colon must be followed by more characters", rest)
+    if rest[1] != ":":
+        return rest[1:], ellipsis
+    if ellipsis:
+        raise _address_error(text, "multiple :: in address", rest[1:])
+    return rest[2:], True
+
+
+def _check_ipv6(text: str, body: str) -> None:
+    """Refuse what is no IPv6 address, with the reason netip gives.
+
+    Args:
+        text: the whole text, for the message.
+        body: the text without its zone.
+    """
+    rest, fields = body.removeprefix("::"), 0
+    ellipsis = rest != body
+    while rest and fields < _IPV6_FIELDS:
+        word = _group(text, rest)
+        if rest[len(word) : len(word) + 1] == ".":
+            _check_embedded(text, rest, fields=fields, ellipsis=ellipsis)
+            rest, fields = "", fields + 2
+        else:
+            rest, ellipsis = _after_group(text, rest[len(word) :], ellipsis=ellipsis)
+            fields += 1
+    if rest:
+        raise _address_error(text, "trailing garbage after address", rest)
+    if fields < _IPV6_FIELDS and not ellipsis:
+        raise _address_error(text, "address string too short")
+    if fields == _IPV6_FIELDS and ellipsis:
+        raise _address_error(text, "the :: must expand to at least one field of zeros")
+
+
+def _check_embedded(text: str, rest: str, *, fields: int, ellipsis: bool) -> None:
+    """Refuse an IPv4 ending that does not fit, or is none."""
+    if not ellipsis and fields != _IPV6_FIELDS - 2:
+        raise _address_error(
+            text, "embedded IPv4 address must replace the final 2 fields of the address", rest
+        )
+    if fields > _IPV6_FIELDS - 2:
+        raise _address_error(
+            text, "too many hex fields to fit an embedded IPv4 at the end of the address", rest
+        )
+    try:
+        _check_ipv4(rest)
+    except AddressError as error:
+        reason = str(error).partition("): ")[2]
+        raise AddressError(f"ParseAddr({quote(text)}): {reason}") from None
+
+
 def parse_address(text: str) -> Address:
-    """An address without prefix length.
+    """An address without prefix length; an IPv6 zone is read and dropped.
 
     Raises:
         AddressError: netip would refuse it.
@@ -62,12 +133,17 @@ def parse_address(text: str) -> Address:
     kind = next((char for char in text if char in ".:%"), "")
     if kind == "%":
         raise _address_error(text, "missing IPv6 address")
-    if kind == ".":
-        _check_ipv4(text)
     if not kind:
         raise _address_error(text, "unable to parse IP")
+    if kind == ".":
+        _check_ipv4(text)
+        return ipaddress.IPv4Address(text)
+    body, percent, zone = text.partition("%")
+    if percent and not zone:
+        raise _address_error(text, "zone must be a non-empty string")
+    _check_ipv6(text, body)
     try:
-        return ipaddress.ip_address(text)
+        return ipaddress.IPv6Address(body)
     except ValueError:
         raise _address_error(text, "unable to parse IP") from None
 

@@ -41,10 +41,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """How one kind of value is read and written."""
+    """How one kind of value is read and written.
+
+    Attributes:
+        decode: reads a value at a path.
+        encode: writes it.
+        null: what ``null`` reads as; None for the same as an absent field.
+    """
 
     decode: Callable[[Any, str, Reading], Any]
     encode: Callable[[Any], Any]
+    null: Any = None
 
 
 def _name(value: object) -> str:
@@ -100,14 +107,19 @@ def items(codec: Codec) -> Codec:
 
     def decode(value: Any, path: str, reading: Reading) -> tuple[Any, ...]:
         found = _expect(list, "a list", value, path)
-        return tuple(codec.decode(item, f"{path}[{index}]", reading) for index, item in enumerate(found))
+        return tuple(
+            codec.null
+            if item is None and codec.null is not None
+            else codec.decode(item, f"{path}[{index}]", reading)
+            for index, item in enumerate(found)
+        )
 
     return Codec(decode, lambda value: [codec.encode(item) for item in value])
 
 
-def struct(cls: type[Any]) -> Codec:
+def struct(cls: type[Any], *, null: Any = None) -> Codec:
     """An object of the dataclass ``cls``."""
-    return Codec(lambda value, path, reading: decode_struct(cls, value, path, reading), encode_struct)
+    return Codec(lambda value, path, reading: decode_struct(cls, value, path, reading), encode_struct, null)
 
 
 def wire(name: str, codec: Codec) -> Any:
@@ -134,9 +146,9 @@ def decode_struct(cls: type[T], value: Any, path: str, reading: Reading) -> T:
     for key, item in found.items():
         if key not in known:
             reading.unknown.append(f"{prefix}{key}")
-        elif item is not None:
+        else:
             name, codec = known[key]
-            values[name] = codec.decode(item, f"{prefix}{key}", reading)
+            values[name] = codec.null if item is None else codec.decode(item, f"{prefix}{key}", reading)
     return cls(**values)
 
 

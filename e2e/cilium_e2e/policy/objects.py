@@ -11,7 +11,9 @@ from cilium_e2e.policy.objects_kubernetes import NetworkPolicy
 from cilium_e2e.policy.objects_ports import FQDN, ICMPRule, PortDenyRule, PortRule
 
 _SELECTOR = struct(LabelSelector)
-_SELECTORS = items(_SELECTOR)
+# The agent's endpoint selectors read null as an empty selector, which selects everything.
+_ENDPOINT_SELECTOR = struct(LabelSelector, null=LabelSelector())
+_SELECTORS = items(_ENDPOINT_SELECTOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,8 @@ class DefaultDeny:
 class Rule:
     """A ``spec`` or one entry of ``specs``."""
 
-    endpoint_selector: LabelSelector | None = wire("endpointSelector", _SELECTOR)
-    node_selector: LabelSelector | None = wire("nodeSelector", _SELECTOR)
+    endpoint_selector: LabelSelector | None = wire("endpointSelector", _ENDPOINT_SELECTOR)
+    node_selector: LabelSelector | None = wire("nodeSelector", _ENDPOINT_SELECTOR)
     ingress: tuple[IngressRule, ...] | None = wire("ingress", items(struct(IngressRule)))
     ingress_deny: tuple[IngressDenyRule, ...] | None = wire("ingressDeny", items(struct(IngressDenyRule)))
     egress: tuple[EgressRule, ...] | None = wire("egress", items(struct(EgressRule)))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 
 from cilium_e2e.policy import fqdn
+from cilium_e2e.policy.goregexp import regex_fault
 from cilium_e2e.policy.gotext import NumberError, parse_uint16, quote
 from cilium_e2e.policy.objects_ports import (
     HTTPRule,
@@ -34,7 +34,6 @@ _KAFKA_KEYS = frozenset(
     """.split()  # noqa: SIM905 - a list of words is read as one
 )
 _MISMATCHES = ("LOG", "ADD", "DELETE", "REPLACE")
-_LOOKAROUND = re.compile(r"\(\?(?:[=!]|<[=!])")
 
 
 def _first(faults: Iterable[str]) -> str:
@@ -42,35 +41,8 @@ def _first(faults: Iterable[str]) -> str:
     return next((fault for fault in faults if fault), "")
 
 
-def _regex_fault(text: str) -> str:
-    """Why Go cannot compile an expression; the reason after the prefix is Python's where the two differ."""
-    if not text:
-        return ""
-    if (match := _LOOKAROUND.search(text)) is not None:
-        return f"error parsing regexp: invalid or unsupported Perl syntax: `{match.group()}`"
-    try:
-        with warnings.catch_warnings():
-            # What Python may read differently one day is none of the agent's business.
-            warnings.simplefilter("ignore")
-            re.compile(text)
-    except (OverflowError, RecursionError):
-        return f"error parsing regexp: expression nests too deeply: `{text}`"
-    except re.error as error:
-        if "missing )" in error.msg:
-            return f"error parsing regexp: missing closing ): `{text}`"
-        if "unbalanced parenthesis" in error.msg:
-            return f"error parsing regexp: unexpected ): `{text}`"
-        if "unterminated character set" in error.msg:
-            return f"error parsing regexp: missing closing ]: `{text[error.pos or 0 :]}`"
-        if "nothing to repeat" in error.msg:
-            operator = text[error.pos or 0 :][:1]
-            return f"error parsing regexp: missing argument to repetition operator: `{operator}`"
-        return f"error parsing regexp: {error.msg}: `{text}`"
-    return ""
-
-
 def _http_fault(rule: HTTPRule) -> str:
-    if fault := _regex_fault(rule.path or "") or _regex_fault(rule.method or ""):
+    if fault := regex_fault(rule.path or "") or regex_fault(rule.method or ""):
         return fault
     for match in rule.header_matches or ():
         if not match.name:

@@ -168,7 +168,7 @@ def _check_fields(schema: Fields, value: dict[str, Any], path: str) -> Iterator[
     prefix = f"{path}." if path else ""
     yield from _check_alternatives(schema, value, path)
     for name in schema.required:
-        if name not in value:
+        if value.get(name) is None:
             yield _missing(f"{prefix}{name}")
     for name, item in value.items():
         where = f"{prefix}{name}"

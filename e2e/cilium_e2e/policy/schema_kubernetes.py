@@ -75,7 +75,7 @@ def _port_problems(port: Mapping[str, Any], path: str) -> Iterator[Problem]:
 
 
 def _block_problems(block: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    outer = parse_lenient(block.get("cidr", ""))
+    outer = parse_lenient(block.get("cidr") or "")
     for index, text in enumerate(block.get("except") or ()):
         hole = parse_lenient(text)
         if outer is not None and hole is not None and not _strictly_inside(hole, outer):
