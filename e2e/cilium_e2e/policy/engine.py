@@ -28,11 +28,13 @@ class L7Spec:
         parser: ``http``, ``kafka``, ``dns``, ``tls``, ``crd`` or a parser's own name.
         rules: the request rules; None where the redirect alone is asked for.
         server_names: SNI values; empty for any.
+        intercepted: whether TLS is terminated on the way.
     """
 
     parser: str
     rules: L7Rules | None = None
     server_names: tuple[str, ...] = ()
+    intercepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,7 @@ def _l7_spec(rule: PortRule | PortDenyRule, protocol: int) -> L7Spec | None:
         parser = next((name for name, present in named if present), parser)
     if rule.listener is not None:
         parser = "crd"
-    return L7Spec(parser, rules, names) if parser else None
+    return L7Spec(parser, rules, names, rule.terminating_tls is not None) if parser else None
 
 
 def _port_matches(rule: PortRule | PortDenyRule, port: Port) -> list[PortMatch]:

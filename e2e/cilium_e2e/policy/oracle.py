@@ -281,5 +281,6 @@ class Oracle:
             rules=tuple(dict.fromkeys(rule for side in decided for rule in side.rules)),
             l7=denying is None and any(side.redirects for side in decided),
             drop_reason=None if denying is None else denying.drop_reason,
-            unverified=any(entry.authentication not in ("", "disabled") for entry in deciding),
+            unverified=any(entry.authentication not in ("", "disabled") for entry in deciding)
+            or any(side.policy.conflict for side in (egress, ingress)),
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cilium_e2e.model import Direction, PolicyRef, RuleRef
+from cilium_e2e.policy.conflicts import parser_conflict
 from cilium_e2e.policy.engine import Block, EngineRule, PortMatch
 from cilium_e2e.policy.index import IdentityIndex
 from cilium_e2e.policy.labels import ANY, K8S, POD_NAMESPACE, LabelSet
@@ -47,12 +48,14 @@ class DirectionPolicy:
         default_deny: whether what no entry allows is denied by isolation that a rule asked for.
         entries: in the order of the rules.
         isolating: the policies that isolate the subject; none where the mode or the identity does.
+        conflict: why the engine cannot compute this policy; empty where it can.
     """
 
     enforced: bool
     default_deny: bool
     entries: tuple[Entry, ...]
     isolating: tuple[PolicyRef, ...] = ()
+    conflict: str = ""
 
 
 UNENFORCED = DirectionPolicy(enforced=False, default_deny=False, entries=())
@@ -159,7 +162,11 @@ def direction_policy(
     if ingress and options.localhost_allowed and not is_host and host_bits:
         entries.append(Entry(host_bits, _ALL_PORTS, deny=False, ref=None, origin="localhost"))
     return DirectionPolicy(
-        enforced=True, default_deny=default_deny, entries=tuple(entries), isolating=isolating
+        enforced=True,
+        default_deny=default_deny,
+        entries=tuple(entries),
+        isolating=isolating,
+        conflict=parser_conflict(blocks, allow),
     )
 
 

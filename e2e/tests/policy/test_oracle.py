@@ -256,3 +256,15 @@ def test_what_cannot_be_asked(source, protocol):
 def test_names_must_be_unique():
     with pytest.raises(InputError, match="name of its own"):
         Oracle(World(pods=(PODS[0], PODS[0])))
+
+
+def test_rules_for_two_parsers_on_one_port_are_marked_unverified():
+    http = {"toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}], "rules": {"http": [{}]}}]}
+    kafka = {
+        "toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}], "rules": {"kafka": [{"topic": "t"}]}}]
+    }
+    names = {"toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}], "serverNames": ["a.com"]}]}
+    other = {"fromEntities": ["world"], **kafka}
+    assert oracle(cnp(ingress=[http, kafka])).verdict("alpha/db", "alpha/web", "TCP", 80).unverified
+    for fine in (names, other, http):
+        assert not oracle(cnp(ingress=[http, fine])).verdict("alpha/db", "alpha/web", "TCP", 80).unverified
