@@ -18,7 +18,7 @@ from cilium_e2e.policy.parsing import dump, parse_cidr_group, parse_policy
 from cilium_e2e.policy.schema import Problem
 from cilium_e2e.policy.translation import BackendVerdict, service_verdicts
 from cilium_e2e.policy.versions import SemanticsVersion
-from cilium_e2e.policy.world import CIDRGroup, Peer, Pod, Service, ServicePort, World
+from cilium_e2e.policy.world import CIDRGroup, Peer, Pod, Service, ServicePort, World, pod_from_endpoint
 
 __all__ = [
     "BackendVerdict",
@@ -56,6 +56,7 @@ __all__ = [
     "matrix",
     "parse_cidr_group",
     "parse_policy",
+    "pod_from_endpoint",
     "request_verdict",
     "require_agent",
     "require_schema",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from cilium_e2e.model import Endpoint
 from cilium_e2e.policy.options import Options
 
 _NO_TEXTS: Mapping[str, str] = MappingProxyType({})
@@ -40,6 +41,17 @@ class Pod:
     def key(self) -> str:
         """``namespace/name``, by which it is asked about."""
         return f"{self.namespace}/{self.name}"
+
+
+def pod_from_endpoint(endpoint: Endpoint) -> Pod:
+    """The pod behind an agent's endpoint, with the identity the agent gave it."""
+    return Pod(
+        namespace=endpoint.namespace,
+        name=endpoint.pod,
+        named_ports=endpoint.named_ports,
+        node=endpoint.node,
+        identity=endpoint.identity.labels,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

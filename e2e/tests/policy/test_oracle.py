@@ -2,8 +2,19 @@
 
 import pytest
 
-from cilium_e2e.model import Decision, DropReason, InputError
-from cilium_e2e.policy import CIDRGroup, Enforcement, Options, Oracle, Peer, Pod, Service, World, parse_policy
+from cilium_e2e.model import Decision, DropReason, Endpoint, Identity, InputError
+from cilium_e2e.policy import (
+    CIDRGroup,
+    Enforcement,
+    Options,
+    Oracle,
+    Peer,
+    Pod,
+    Service,
+    World,
+    parse_policy,
+    pod_from_endpoint,
+)
 
 WEB = {"matchLabels": {"app": "web"}}
 PODS = (
@@ -241,8 +252,9 @@ def test_authentication_is_marked_unverified():
 
 
 def test_identities_may_come_from_an_agent():
-    labels = ("k8s:app=db", "k8s:io.kubernetes.pod.namespace=alpha")
-    world = World(pods=(PODS[0], Pod(namespace="alpha", name="live", identity=labels)))
+    identity = Identity(number=1234, labels=("k8s:app=db", "k8s:io.kubernetes.pod.namespace=alpha"))
+    live = Endpoint(id=1, namespace="alpha", pod="live", node="n1", ips=("10.0.0.9",), identity=identity)
+    world = World(pods=(PODS[0], pod_from_endpoint(live)))
     policy = parse_policy(cnp(ingress=[{"fromEndpoints": [{"matchLabels": {"app": "db"}}]}]))
     assert passes(Oracle(world, [policy]), "alpha/live", "alpha/web")
 
@@ -265,6 +277,7 @@ def test_rules_for_two_parsers_on_one_port_are_marked_unverified():
     }
     names = {"toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}], "serverNames": ["a.com"]}]}
     other = {"fromEntities": ["world"], **kafka}
-    assert oracle(cnp(ingress=[http, kafka])).verdict("alpha/db", "alpha/web", "TCP", 80).unverified
-    for fine in (names, other, http):
+    for clash in (kafka, names):
+        assert oracle(cnp(ingress=[http, clash])).verdict("alpha/db", "alpha/web", "TCP", 80).unverified
+    for fine in (other, http):
         assert not oracle(cnp(ingress=[http, fine])).verdict("alpha/db", "alpha/web", "TCP", 80).unverified
