@@ -7,6 +7,8 @@ import pytest
 
 from cilium_e2e.cluster.agents import AgentPod
 from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.cluster.process import AgentProcess
+from cilium_e2e.cluster.status import AgentStatus
 from cilium_e2e.model import Backend
 
 T = TypeVar("T")
@@ -24,6 +26,18 @@ def each_agent(cluster: LiveCluster) -> EachAgent:  # type: ignore[type-arg]  # 
         return answers
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def statuses(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentStatus]:  # type: ignore[type-arg]
+    """Every agent's status by node, as it was when this worker first asked."""
+    return each_agent(cluster.agents.status)
+
+
+@pytest.fixture(scope="session")
+def processes(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentProcess]:  # type: ignore[type-arg]
+    """Every agent's process by node, as it was when this worker first asked."""
+    return each_agent(cluster.agents.process)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from cilium_e2e.cluster.agents import AGENT_CONTAINER, AgentPod
 from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.cluster.status import AgentStatus
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Object, Ref
 from cilium_e2e.repository import Repository, dig
@@ -96,9 +97,9 @@ def test_nothing_has_crashed(kube: Kube, cluster: LiveCluster) -> None:
     assert not crashed
 
 
-def test_every_agent_is_well(cluster: LiveCluster, each_agent: EachAgent) -> None:
+def test_every_agent_is_well(cluster: LiveCluster, statuses: dict[str, AgentStatus]) -> None:
     """Claim "Check Cilium status": each part of each agent says Ok, and no controller fails."""
-    for node, status in each_agent(cluster.agents.status).items():
+    for node, status in statuses.items():
         wanted = dict.fromkeys(status.states, "Ok")
         if "hubble" not in cluster.info.features:
             wanted["hubble"] = "Disabled"
@@ -158,9 +159,11 @@ def test_socket_load_balancing_is_attached(cluster: LiveCluster, each_agent: Eac
         assert not missing, f"{node}: {sorted(missing)} are not attached to {root}"
 
 
-def test_every_endpoint_has_its_programs(cluster: LiveCluster, each_agent: EachAgent) -> None:
+def test_every_endpoint_has_its_programs(
+    cluster: LiveCluster, each_agent: EachAgent, statuses: dict[str, AgentStatus]
+) -> None:
     """Claim "eBPF Data Plane": on each node every endpoint has realized policy, by a program of its own."""
-    for node, status in each_agent(cluster.agents.status).items():
+    for node, status in statuses.items():
         if status.attach_mode != "tcx":
             pytest.skip(f"{node} attaches by {status.attach_mode or 'unknown means'}, only tcx leaves links")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cilium_e2e.cluster.live import LiveCluster
-from cilium_e2e.cluster.process import CAPABILITIES, capabilities
+from cilium_e2e.cluster.process import CAPABILITIES, AgentProcess, capabilities
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Object, Ref
 from cilium_e2e.repository import Repository, dig
@@ -34,10 +34,10 @@ def _agent_pods(kube: Kube, cluster: LiveCluster) -> list[Object]:
 
 
 def test_agents_have_no_capability_beyond_the_list(
-    cluster: LiveCluster, each_agent: EachAgent, listed: frozenset[str]
+    listed: frozenset[str], processes: dict[str, AgentProcess]
 ) -> None:
     """Claim "sets required capabilities while dropping SYS_MODULE": as the kernel has it for the process."""
-    for node, process in each_agent(cluster.agents.process).items():
+    for node, process in processes.items():
         for name, held in (("effective", process.effective), ("bounding", process.bounding)):
             beyond = sorted(held - listed)
             assert not beyond, f"{node}: {beyond} are {name} in the agent's process, and not on the list"
@@ -45,7 +45,11 @@ def test_agents_have_no_capability_beyond_the_list(
 
 
 def test_agents_have_every_capability_of_the_list(
-    kube: Kube, cluster: LiveCluster, handle: Handle, each_agent: EachAgent, listed: frozenset[str]
+    kube: Kube,
+    cluster: LiveCluster,
+    handle: Handle,
+    listed: frozenset[str],
+    processes: dict[str, AgentProcess],
 ) -> None:
     """Claim "Required Capabilities, Cilium Agent": each of the list is effective in the running process.
 
@@ -54,9 +58,7 @@ def test_agents_have_every_capability_of_the_list(
     unknown = sorted(listed - set(CAPABILITIES))
     assert not unknown, f"the kernel knows no capability {unknown}"
     missing = {
-        node: lacking
-        for node, process in each_agent(cluster.agents.process).items()
-        if (lacking := listed - process.effective)
+        node: lacking for node, process in processes.items() if (lacking := listed - process.effective)
     }
     for node, lacking in missing.items():
         withheld = lacking & _held_by_privileged(kube, cluster, handle, node)

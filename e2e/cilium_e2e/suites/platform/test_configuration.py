@@ -8,6 +8,7 @@ import pytest
 from cilium_e2e.cluster.agents import AgentPod
 from cilium_e2e.cluster.effective import Reported, settings, stale
 from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.cluster.process import AgentProcess
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import KubeError, Object, Ref
 from cilium_e2e.repository import Repository
@@ -78,7 +79,7 @@ def test_running_agents_have_the_newest_configuration(
 
 
 def test_agents_reach_the_api_server_at_the_local_endpoint(
-    kube: Kube, cluster: LiveCluster, repository: Repository, each_agent: EachAgent
+    kube: Kube, repository: Repository, processes: dict[str, AgentProcess]
 ) -> None:
     """Claim "localhost:7445": each agent's own connections to the API go there and nowhere else.
 
@@ -96,7 +97,7 @@ def test_agents_reach_the_api_server_at_the_local_endpoint(
     }
     service = kube.get(Ref("v1", "Service", "kubernetes", "default"))["spec"]
     direct |= {(address, entry["port"]) for address in service["clusterIPs"] for entry in service["ports"]}
-    for node, process in each_agent(cluster.agents.process).items():
+    for node, process in processes.items():
         told = [process.environment.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT")]
         assert told == [host, str(port)], f"{node}: the agent was started with {told}"
         seen = sorted(map(str, process.connections))

@@ -1,12 +1,12 @@
 """README, "CNI Plugin" and "IPAM Configuration": nodes have a network, pods have their node's addresses."""
 
 import ipaddress
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.cluster.status import AgentStatus
 from cilium_e2e.kube import Kube, condition, is_true
 from cilium_e2e.model import Object, Ref
 
@@ -71,12 +71,10 @@ def test_pods_have_addresses_of_their_nodes_cidr(kube: Kube) -> None:
 
 
 @pytest.mark.requires("ipam-kubernetes")
-def test_agents_allocate_from_their_nodes_cidr(
-    kube: Kube, cluster: LiveCluster, each_agent: Callable[..., dict[str, Any]]
-) -> None:
+def test_agents_allocate_from_their_nodes_cidr(kube: Kube, statuses: dict[str, AgentStatus]) -> None:
     """Claim "Native Integration": each agent hands out addresses of v1.Node's CIDR, its own router's too."""
     nodes = {node["metadata"]["name"]: _pod_cidrs(node) for node in kube.list_all(Ref("v1", "Node"))}
-    for node, status in each_agent(cluster.agents.status).items():
+    for node, status in statuses.items():
         owners = set(status.addresses.values())
         assert {"router", "health"} <= owners, f"{node}: expected the node's own addresses, got {owners}"
         outside = [

@@ -8,6 +8,7 @@ import pytest
 
 from cilium_e2e.cluster.agents import AgentPod
 from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.cluster.status import AgentStatus
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Object, Ref
 
@@ -48,14 +49,16 @@ def test_no_node_has_rules_of_kube_proxy(cluster: LiveCluster, each_agent: EachA
 
 
 @pytest.mark.requires("kube-proxy-replacement")
-def test_agents_replace_kube_proxy(cluster: LiveCluster, each_agent: EachAgent) -> None:
+def test_agents_replace_kube_proxy(statuses: dict[str, AgentStatus]) -> None:
     """Claim "eBPF implementation": every agent says that it replaces kube-proxy, at the socket too."""
-    for node, status in each_agent(cluster.agents.status).items():
+    for node, status in statuses.items():
         assert (status.kube_proxy_replacement, status.socket_lb) == ("True", True), node
 
 
 @pytest.mark.requires("exclusive-cni")
-def test_cilium_is_the_only_cni(cluster: LiveCluster, each_agent: EachAgent) -> None:
+def test_cilium_is_the_only_cni(
+    cluster: LiveCluster, each_agent: EachAgent, statuses: dict[str, AgentStatus]
+) -> None:
     """Claim "Exclusive CNI plugin": Cilium's is the only network configuration a node's runtime can find."""
 
     def listing(agent: AgentPod) -> list[str]:
@@ -65,7 +68,7 @@ def test_cilium_is_the_only_cni(cluster: LiveCluster, each_agent: EachAgent) -> 
     for node, files in each_agent(listing).items():
         active = [name for name in files if name.endswith(CNI_SUFFIXES)]
         assert active == ["05-cilium.conflist"], f"{node}: {files}"
-    for node, status in each_agent(cluster.agents.status).items():
+    for node, status in statuses.items():
         assert status.states["cni-file"][0] == "Ok", f"{node}: {status.states['cni-file']}"
 
 
