@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from cilium_e2e.model import HarnessError, Topology
+from cilium_e2e.model import HarnessError, InputError, Topology
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import (
     DEFAULT_PATH,
@@ -20,6 +20,7 @@ from cilium_e2e.repository import (
     load_topology,
 )
 
+ACTIONS = ("list", "delete", "sweep")
 _DEFAULT_WORKERS = "2"
 # Flags of `run` that pytest knows under another name, because pytest-kind brought it.
 _RENAMED = {"--node-image": "--kind-image"}
@@ -63,13 +64,25 @@ def _parser() -> argparse.ArgumentParser:
         ("--flux-manifest", "FILE|URL"),
         ("--agent-image", "IMAGE"),
         ("--step-timeout", "S"),
+        ("--context", "NAME"),
     ):
         run.add_argument(flag, metavar=metavar, default=None)
     run.add_argument("--external", action="append", default=[], metavar="NS/NAME=DIR|skip")
+    run.add_argument("--feature-gate", action="append", default=[], metavar="NAME=BOOL")
     run.set_defaults(function=_run)
     clusters = commands.add_parser(
-        "clusters", allow_abbrev=False, help="list topologies, and what the release means on them"
+        "clusters",
+        allow_abbrev=False,
+        help="show topologies; list, delete or sweep the clusters that runs have made",
+        description=(
+            "Without an action: the topologies, and with --topology what the release means on one. "
+            "list: the clusters that runs of this user have made. delete NAME ...: delete them. "
+            "sweep: delete those that dead runs left behind."
+        ),
     )
+    clusters.add_argument("action", nargs="?", choices=ACTIONS, default=None)
+    clusters.add_argument("names", nargs="*", metavar="NAME", help="for delete")
+    clusters.add_argument("--kind-bin", metavar="FILE", help="for delete and sweep; PATH by default")
     _shared(clusters)
     clusters.set_defaults(function=_clusters)
     return parser
@@ -121,6 +134,12 @@ def _as_pytest(given: argparse.Namespace) -> list[str]:
 
 def _clusters(given: argparse.Namespace, rest: list[str]) -> int:
     del rest
+    if given.action is not None:
+        from cilium_e2e.commands import clusters  # noqa: PLC0415 - needs the engine's client, the rest does not
+
+        if (given.action == "delete") is not bool(given.names):
+            raise InputError("names are for delete, and delete needs at least one", place="clusters")
+        return clusters.run(given)
     folder = clusters_folder(Path(given.repository), Path(given.clusters) if given.clusters else None)
     for topology in load_topologies(folder):
         if given.topology not in (None, topology.name):

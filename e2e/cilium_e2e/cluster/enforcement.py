@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from cilium_e2e.cluster.agents import AgentPod, AgentPolicies, CiliumAgents
 from cilium_e2e.model import (
     Clock,
+    ClusterStateError,
     Endpoint,
     EndpointProof,
     EnforcementNotProven,
+    KubeError,
     PolicyRef,
     Proof,
-    StreamLost,
 )
 
 # Realization takes about 0.25 s; asking more often than this only loads the agents.
@@ -81,10 +82,13 @@ class _Attempt:
             try:
                 # The repository first: endpoints read after it may be newer than it, never older.
                 return _Answer(agent.node, agents.policies(agent), agents.endpoints(agent))
-            except StreamLost as error:
-                return _Answer(agent.node, None, [], str(error))
+            except ClusterStateError as error:
+                return _Answer(agent.node, None, [], _passing(error))
 
-        answers = agents.each(ask)
+        try:
+            answers = agents.each(ask)
+        except ClusterStateError as error:
+            return [f"the agents cannot be listed ({_passing(error)})"], []
         missing: list[str] = []
         proofs: list[EndpointProof] = []
         for answer in answers:
@@ -108,7 +112,8 @@ class _Attempt:
             verb = "still holds" if self.gone else "does not hold"
             names = ", ".join(str(policy) for policy in self.policies if policy.uid in wrong)
             return [f"the agent on {answer.node} {verb} {names} at revision {revision}"], []
-        needed = self.reached.setdefault(answer.node, revision)
+        # An agent that was restarted counts from the start.
+        needed = self.reached[answer.node] = min(revision, self.reached.get(answer.node, revision))
         missing: list[str] = []
         proofs: list[EndpointProof] = []
         for endpoint in answer.endpoints:
@@ -126,3 +131,14 @@ class _Attempt:
                     )
                 )
         return missing, proofs
+
+
+def _passing(error: ClusterStateError) -> str:
+    """The words of an error that may pass, as those of an agent that is being restarted do.
+
+    Raises:
+        KubeError: one that no waiting will change, such as 403.
+    """
+    if isinstance(error, KubeError) and not (error.retryable or error.not_found):
+        raise error
+    return str(error)

@@ -7,11 +7,14 @@ working directory, and takes any cluster of the same name for its own.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import urllib.error
 import urllib.request
@@ -35,6 +38,8 @@ _SHA256 = {
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 _DOWNLOAD_TIMEOUT_S = 60
+# How long an interrupted kind may take to end before it is killed.
+_END_S = 15.0
 
 
 class KindCluster(_KindCluster):  # type: ignore[misc]  # the library ships no types
@@ -58,10 +63,11 @@ class KindCluster(_KindCluster):  # type: ignore[misc]  # the library ships no t
             )
         self.name = name
         self.image = image
-        self.path = state
+        # Absolute, because kind runs where its configuration lies.
+        self.path = state.resolve()
         self.path.mkdir(parents=True, exist_ok=True)
-        self.kubeconfig_path = state / f"{name}.kubeconfig"
-        self.kind_path = kind_path
+        self.kubeconfig_path = self.path / f"{name}.kubeconfig"
+        self.kind_path = kind_path.absolute() if kind_path is not None else None
         self.kubectl_path: Path | None = None
 
     @property
@@ -78,10 +84,10 @@ class KindCluster(_KindCluster):  # type: ignore[misc]  # the library ships no t
             BackendUnavailable: none of these gives one.
         """
         if self.kind_path is not None:
-            if not os.access(self.kind_path, os.X_OK):
+            if not (self.kind_path.is_file() and os.access(self.kind_path, os.X_OK)):
                 raise BackendUnavailable(f"{self.kind_path} is not an executable file", place="--kind-bin")
         elif found := shutil.which("kind"):
-            self.kind_path = Path(found)
+            self.kind_path = Path(found).absolute()
         else:
             self.kind_path = _download(self.path / f"kind-{KIND_VERSION}")
 
@@ -113,9 +119,10 @@ class KindCluster(_KindCluster):  # type: ignore[misc]  # the library ships no t
         if self.image:
             options += ["--image", self.image]
         if config_file is not None:
-            options += ["--config", str(config_file)]
+            options += ["--config", str(Path(config_file).absolute())]
         # Created empty and private first: kind would leave it readable to others.
         self.kubeconfig_path.touch(mode=0o600)
+        self.kubeconfig_path.chmod(0o600)
         # Some topologies mount files that lie beside their kind.yaml, by paths relative to it.
         where = Path(config_file).parent if config_file is not None else None
         self._kind("create", "cluster", *options, cwd=where)
@@ -136,22 +143,33 @@ class KindCluster(_KindCluster):  # type: ignore[misc]  # the library ships no t
                 cwd=cwd,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 start_new_session=True,
             ) as process:
                 try:
                     out, err = process.communicate()
                 except BaseException:
-                    process.terminate()
+                    _end(process)
                     raise
         except OSError as error:
             raise BackendUnavailable(f"kind cannot be run: {error}", place=str(self.kind_path)) from error
         if process.returncode != 0:
             raise EngineError(
-                f"exit code {process.returncode}: {err.strip()[-1500:]}",
+                f"exit code {process.returncode}: {(err.strip() or out.strip())[-1500:]}",
                 place=f"kind {' '.join(arguments[:2])}",
             )
         return out
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End kind and what it started, and wait for that: only then can what it has made be deleted."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_END_S)
+            return
 
 
 def _download(target: Path) -> Path:
@@ -169,7 +187,7 @@ def _download(target: Path) -> Path:
     try:
         with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as answer:  # noqa: S310 - a constant https URL
             content = answer.read()
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise BackendUnavailable(
             f"kind is not on PATH and cannot be downloaded from {url}: {error}", place="kind", hint=hint
         ) from error
@@ -177,7 +195,7 @@ def _download(target: Path) -> Path:
         raise BackendUnavailable(
             f"expected sha256 {expected}, got {actual}", place=url, hint="The download is not used. " + hint
         )
-    part = target.with_suffix(".part")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")  # others may be downloading too
     part.write_bytes(content)
     part.chmod(0o755)
     part.replace(target)

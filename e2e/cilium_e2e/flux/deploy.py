@@ -53,6 +53,8 @@ class Deployment:
         sources: OCIRepositories, and the sources of external layers.
         kustomizations: in the tree's order.
         release: the HelmRelease they bring.
+        release_layer: the Kustomization that brings it.
+        digest: the published tree's digest, as Flux reports it.
         chart: the HelmChart that Flux makes for it; empty name where the release has a chartRef.
         differences: what they change about the tree.
     """
@@ -61,6 +63,8 @@ class Deployment:
     kustomizations: list[Object] = field(default_factory=list)
     release: Ref = field(default_factory=lambda: Ref("", ""))
     chart: Ref = field(default_factory=lambda: Ref("", ""))
+    release_layer: Ref = field(default_factory=lambda: Ref("", ""))
+    digest: str = ""
     differences: list[Difference] = field(default_factory=list)
 
 
@@ -89,7 +93,7 @@ def plan(
     """
     release = repository.release.ref
     chart_namespace = repository.release.chart.source.namespace or release.namespace
-    result = Deployment(release=release)
+    result = Deployment(release=release, digest=tree.digest)
     if "chart" in repository.release.object["spec"]:
         result.chart = Ref(
             "source.toolkit.fluxcd.io/v1", "HelmChart", f"{release.namespace}-{release.name}", chart_namespace
@@ -109,6 +113,8 @@ def plan(
         own = _own(repository, layer, patches, skipped)
         if own is not None:
             result.kustomizations.append(own)
+            if layer.name == repository.release.layer:
+                result.release_layer = Ref.of(own)
     return result
 
 

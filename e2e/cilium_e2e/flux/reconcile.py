@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable, Sequence
 
 from cilium_e2e.flux import explain
-from cilium_e2e.flux.deploy import Deployment
+from cilium_e2e.flux.deploy import TREE, Deployment
 from cilium_e2e.flux.manifest import NAMESPACE, FluxManifest
 from cilium_e2e.kube import Kube, condition, is_true
 from cilium_e2e.model import HarnessError, Object, ReconcileError, Ref
 
 Progress = Callable[[str], None]
 """Told the state of what is awaited, in Flux's own words, whenever it changes."""
+
+_Until = Callable[[Sequence[Object]], bool | None]
 
 _CRD = "apiextensions.k8s.io/v1"
 _HELM = "helm.toolkit.fluxcd.io/v2"
@@ -63,9 +65,23 @@ def install(kube: Kube, flux: FluxManifest, *, timeout_s: float) -> None:
 
 
 def apply(kube: Kube, deployment: Deployment) -> None:
-    """Hand Flux its sources and Kustomizations."""
+    """Hand Flux everything of a deployment."""
+    apply_without_release(kube, deployment)
+    apply_release(kube, deployment)
+
+
+def apply_without_release(kube: Kube, deployment: Deployment) -> None:
+    """Hand Flux the sources, and the Kustomizations that do not bring the release.
+
+    Those that depend on the release wait for it, the others need nothing of it.
+    """
     kube.apply_all(deployment.sources)
-    kube.apply_all(deployment.kustomizations)
+    kube.apply_all(obj for obj in deployment.kustomizations if Ref.of(obj) != deployment.release_layer)
+
+
+def apply_release(kube: Kube, deployment: Deployment) -> None:
+    """Hand Flux the Kustomization that brings the release."""
+    kube.apply_all(obj for obj in deployment.kustomizations if Ref.of(obj) == deployment.release_layer)
 
 
 def wait_controllers(kube: Kube, flux: FluxManifest, *, timeout_s: float) -> None:
@@ -92,8 +108,18 @@ def wait_controllers(kube: Kube, flux: FluxManifest, *, timeout_s: float) -> Non
         ) from error
 
 
-def wait_release(kube: Kube, deployment: Deployment, *, timeout_s: float, progress: Progress) -> None:
+def wait_release(
+    kube: Kube, deployment: Deployment, *, timeout_s: float, progress: Progress, again: bool = False
+) -> None:
     """Wait until the HelmRelease is ready.
+
+    Args:
+        kube: the cluster's API.
+        deployment: what was applied.
+        timeout_s: how long, in seconds.
+        progress: told what is awaited.
+        again: whether the release was there before, so that a ready one may still be the old one; then the
+            Kustomization that brings it must have applied the published tree, too.
 
     Raises:
         ReconcileError: Flux cannot, or it was not in time; the message explains why in Flux's own words,
@@ -101,12 +127,33 @@ def wait_release(kube: Kube, deployment: Deployment, *, timeout_s: float, progre
     """
     release = deployment.release
     helm = Ref(_HELM, "HelmRelease", release.name, release.namespace)
-    chart = deployment.chart
     layers = Ref(_KUSTOMIZE, "Kustomization", namespace=NAMESPACE)
-    stop = threading.Event()
-    results: queue.SimpleQueue[HarnessError | str] = queue.SimpleQueue()
 
-    def watch(ref: Ref, until: Callable[[Sequence[Object]], bool | None], name: str) -> None:
+    def applied(found: Sequence[Object]) -> bool | None:
+        """The release's Kustomization has applied the published tree."""
+        return True if _at_revision(found, {deployment.release_layer}, deployment.digest) else None
+
+    watches = [(helm, _all_ready), (layers, applied if again else _never)]
+    if deployment.chart.kind:
+        watches.append((deployment.chart, _never))
+    error = _watch_all(kube, watches, needed=2 if again else 1, timeout_s=timeout_s, progress=progress)
+    if error is not None:
+        lines = explain.namespace(kube, release.namespace)
+        raise ReconcileError(
+            error.message + ("\n" + _indented(lines) if lines else ""),
+            place=error.place or str(helm),
+            hint=error.hint,
+        ) from error
+
+
+def _watch_all(
+    kube: Kube, watches: Sequence[tuple[Ref, _Until]], *, needed: int, timeout_s: float, progress: Progress
+) -> HarnessError | None:
+    """Watch several things side by side until ``needed`` of them are done; the first error, else None."""
+    stop = threading.Event()
+    results: queue.SimpleQueue[HarnessError | None] = queue.SimpleQueue()
+
+    def watch(ref: Ref, until: _Until) -> None:
         judge = _Judge(kube, stop, progress)
 
         def step(found: Sequence[Object]) -> bool | None:
@@ -115,33 +162,21 @@ def wait_release(kube: Kube, deployment: Deployment, *, timeout_s: float, progre
 
         try:
             kube.wait(ref, step, timeout_s=timeout_s, what=f"{ref} to be ready", describe=_states)
-            results.put(name)
+            results.put(None)
         except HarnessError as error:
             results.put(error)
         except _Abandoned:
             return
 
-    def never(found: Sequence[Object]) -> None:
-        """Watched only for its failures."""
-        del found
-
-    for ref, until, name in (
-        (helm, _all_ready, "release"),
-        (chart, never, "chart"),
-        (layers, never, "layers"),
-    ):
-        if not ref.kind:
-            continue
-        threading.Thread(target=watch, args=(ref, until, name), daemon=True, name=f"wait {name}").start()
-    outcome = results.get()
-    stop.set()
-    if isinstance(outcome, HarnessError):
-        lines = explain.namespace(kube, release.namespace)
-        raise ReconcileError(
-            outcome.message + ("\n" + _indented(lines) if lines else ""),
-            place=outcome.place or str(helm),
-            hint=outcome.hint,
-        ) from outcome
+    for ref, until in watches:
+        threading.Thread(target=watch, args=(ref, until), daemon=True, name=f"wait {ref}").start()
+    try:
+        for _ in range(needed):
+            if (error := results.get()) is not None:
+                return error
+        return None
+    finally:
+        stop.set()
 
 
 def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progress: Progress) -> None:
@@ -152,12 +187,13 @@ def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progres
         WaitTimeout: not in time; the message holds each one's state.
     """
     names = {Ref.of(obj) for obj in deployment.kustomizations}
+    ours = {Ref.of(obj) for obj in deployment.kustomizations if obj["spec"]["sourceRef"].get("name") == TREE}
     judge = _Judge(kube, threading.Event(), progress)
 
     def done(found: Sequence[Object]) -> bool | None:
         judge(found)
         ready = {Ref.of({**obj, "apiVersion": _KUSTOMIZE}) for obj in found if is_true(obj, "Ready")}
-        return True if names <= ready else None
+        return True if names <= ready and _at_revision(found, ours, deployment.digest) else None
 
     kube.wait(
         Ref(_KUSTOMIZE, "Kustomization"),
@@ -166,6 +202,15 @@ def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progres
         what="every Kustomization to be ready",
         describe=_states,
     )
+
+
+def _at_revision(found: Sequence[Object], wanted: set[Ref], digest: str) -> bool:
+    """Whether all of some Kustomizations have applied a published tree, not only an older one."""
+    applied = {
+        Ref.of({**obj, "apiVersion": _KUSTOMIZE}): (obj.get("status") or {}).get("lastAppliedRevision", "")
+        for obj in found
+    }
+    return all(digest in applied.get(ref, "") for ref in wanted)
 
 
 class _Judge:
@@ -211,6 +256,11 @@ def _hint(reason: str) -> str:
         "InvalidChartReference": "Give a version that the chart's repository has.",
         "BuildFailed": "Try `kubectl kustomize` on the same path.",
     }.get(reason, "")
+
+
+def _never(found: Sequence[Object]) -> None:
+    """For what is watched for its failures only."""
+    del found
 
 
 def _all_ready(found: Sequence[Object]) -> bool | None:

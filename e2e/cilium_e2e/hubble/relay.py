@@ -22,6 +22,7 @@ from typing import Any, Self
 from cilium_e2e.hubble import observer_pb2, relay_pb2
 from cilium_e2e.hubble.convert import from_flow, lost_flows, node_status, seconds
 from cilium_e2e.hubble.ledger import Ledger, Reading
+from cilium_e2e.hubble.reports import NodeReport, RelayStatus
 from cilium_e2e.model import (
     Clock,
     Flow,
@@ -53,39 +54,6 @@ class Tls:
     certificate: bytes = b""
     key: bytes = b""
     server_name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RelayStatus:
-    """Relay's word on itself.
-
-    Attributes:
-        connected, unavailable: how many nodes it is connected to and how many it is not.
-        unavailable_nodes: some of the latter by name.
-        flows_seen: flows observed by all nodes since they started.
-        flows_kept, flows_most: flows in the nodes' rings, and how many fit.
-        version: relay's version.
-    """
-
-    connected: int
-    unavailable: int
-    unavailable_nodes: tuple[str, ...]
-    flows_seen: int
-    flows_kept: int
-    flows_most: int
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeReport:
-    """Relay's word on one node's observer."""
-
-    name: str
-    state: str
-    version: str
-    uptime_s: float
-    flows_seen: int
-    flows_most: int
 
 
 class RelaySource:
@@ -182,13 +150,17 @@ class RelaySource:
                     hint="A node is late or silent, or relay is not connected to it: see `cilium status`.",
                 )
             try:
-                state = self._complete(time_s, timeout_s=min(left_s, self._call_timeout_s))
+                # A call that was begun gets a second, or its haste would hide what is really missing.
+                state = self._complete(time_s, timeout_s=min(max(left_s, 1.0), self._call_timeout_s))
             except StreamLost as error:
                 state = str(error)
             if not state:
                 return
-            with self._changed:
-                self._changed.wait(timeout=min(pause_s, left_s))
+            with self._changed:  # the stream may bring what is missing before history is looked at again
+                self._changed.wait_for(
+                    lambda: self._ledger.expected and not self._ledger.behind(time_s),
+                    timeout=min(pause_s, left_s),
+                )
             pause_s = min(2 * pause_s, _LONGEST_S)
 
     def _complete(self, time_s: float, *, timeout_s: float) -> str:

@@ -33,6 +33,7 @@ class WebSocketExec:
         self._err = b""
         self._status = b""
         self._returncode: int | None = None
+        self._lost: StreamLost | None = None
 
     def send_line(self, line: str) -> None:
         """See :class:`~cilium_e2e.model.ExecStream`."""
@@ -45,7 +46,7 @@ class WebSocketExec:
         """See :class:`~cilium_e2e.model.ExecStream`."""
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._out:
-            if self._ended():
+            if self._at_end():
                 last, self._out = self._out, b""
                 return last.decode(errors="replace") if last else None
             left = deadline - time.monotonic()
@@ -75,7 +76,8 @@ class WebSocketExec:
         try:
             self._ws.update(timeout=timeout_s)
         except _LOST as error:
-            raise StreamLost(f"the connection broke while reading: {error}", place=self._place) from error
+            self._lost = StreamLost(f"the connection broke while reading: {error}", place=self._place)
+            raise self._lost from error
         self._out += self._take(_STDOUT)
         self._err += self._take(_STDERR)
         self._status += self._take(_STATUS)
@@ -85,30 +87,31 @@ class WebSocketExec:
         data: bytes = self._ws._channels.pop(channel, b"")  # noqa: SLF001
         return data
 
-    def _ended(self) -> bool:
-        """Whether the command has ended; a closed connection without a status is a lost one."""
-        if self._returncode is not None:
-            return True
-        if self._status:
-            self._returncode = _exit_code(self._status, self._place)
-            # Output frames may still be under way behind the status.
-            while self._ws.is_open():
-                self._receive(_POLL_S)
-            return b"\n" not in self._out
-        if not self._ws.is_open():
+    def _at_end(self) -> bool:
+        """Whether the command has ended and nothing more will come.
+
+        That is a closed connection: output frames may still be under way behind the status. Closed without
+        a status it is a lost one, and so is one that broke, whatever came before.
+        """
+        if self._lost is not None:
+            raise self._lost
+        if self._ws.is_open():
+            return False
+        if not self._status:
             raise StreamLost("the connection was closed before the command had ended", place=self._place)
-        return False
+        self._returncode = _exit_code(self._status, self._place)
+        return True
 
 
 def _exit_code(status: bytes, place: str) -> int:
     """The exit code in the API's Status object on the error channel."""
     try:
         answer = json.loads(status)
-    except ValueError:
+        if answer.get("status") == "Success":
+            return 0
+        for cause in (answer.get("details") or {}).get("causes") or []:
+            if cause.get("reason") == "ExitCode":
+                return int(cause["message"])
+    except (ValueError, AttributeError, KeyError):
         raise StreamLost(f"unreadable end of the stream: {status[:200]!r}", place=place) from None
-    if answer.get("status") == "Success":
-        return 0
-    for cause in (answer.get("details") or {}).get("causes") or []:
-        if cause.get("reason") == "ExitCode":
-            return int(cause["message"])
     raise StreamLost(f"the command could not be run: {answer.get('message', status)}", place=place)

@@ -131,7 +131,9 @@ class Kube:
                 on_change(state)
             if (result := until(state)) is not None:
                 return result
-        last = failure or (describe(state) if describe else _names(state))
+        last = describe(state) if describe else _names(state)
+        if failure:
+            last = f"{failure}; before that: {last}"
         raise WaitTimeout(f"expected {what} within {timeout_s:g} s, last seen: {last}", place=str(ref))
 
     def run(
@@ -168,10 +170,12 @@ class Kube:
 def condition(obj: Object, kind: str) -> dict[str, Any] | None:
     """The status condition of a type, None where there is none or it speaks of an older generation."""
     generation = obj.get("metadata", {}).get("generation")
-    for entry in (obj.get("status") or {}).get("conditions") or []:
+    status = obj.get("status") or {}
+    for entry in status.get("conditions") or []:
         if entry.get("type") == kind:
-            observed = entry.get("observedGeneration", generation)
-            return entry if observed == generation else None
+            # Deployments and their like say it once for all conditions.
+            observed = entry.get("observedGeneration", status.get("observedGeneration", generation))
+            return entry if generation is None or observed == generation else None
     return None
 
 

@@ -27,6 +27,7 @@ class LocalForward:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._accept, name=f"forward {pod}", daemon=True)
         self.error = ""
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -47,6 +48,7 @@ class LocalForward:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._lock:
+            self._closed = True
             for end in self._open:
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
@@ -66,6 +68,10 @@ class LocalForward:
                 local.close()
                 continue
             with self._lock:
+                if self._closed:  # meanwhile: whoever closes has not seen these two
+                    local.close()
+                    remote.close()
+                    return
                 self._open |= {local, remote}
             for source, sink in ((local, remote), (remote, local)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()

@@ -1,25 +1,26 @@
 """The Kubernetes API of a live cluster: :class:`KubeTransport` over the official client.
 
-The client library is used for what is hard to get right (kubeconfig, TLS, discovery, websockets); its
-typed models are not used at all, because version 37 refuses fields it does not know.
+The client library is used for what is hard to get right (kubeconfig, TLS, websockets). Its typed models
+are not used at all, because version 37 refuses fields it does not know, nor is its discovery, which waits
+without a time limit.
 """
 
 from __future__ import annotations
 
 import json
 import socket
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import quote
 
 import urllib3
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
-from kubernetes.dynamic import DynamicClient
-from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from kubernetes.stream import portforward, stream
+from websocket import WebSocketBadStatusException
 
 from cilium_e2e.kube.exec_stream import WebSocketExec
 from cilium_e2e.model import (
@@ -52,20 +53,32 @@ class LiveTransport:
     def __init__(self, kubeconfig: Path, *, context: str = "") -> None:
         # Untyped in the library; Any keeps that from spreading.
         load: Any = config.new_client_from_config
-        self._new_client: Callable[[], Any] = lambda: load(
-            config_file=str(kubeconfig), context=context or None
-        )
+        settings: Any = client.Configuration
+
+        def new_client() -> Any:
+            own = settings()
+            own.retries = False  # urllib3 would try three times more, without a pause
+            return load(config_file=str(kubeconfig), context=context or None, client_configuration=own)
+
+        self._new_client: Callable[[], Any] = new_client
         try:
             self._client = self._new_client()
-        except (ConfigException, OSError, ValueError, TypeError) as error:
+        except (
+            ConfigException,
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            yaml.YAMLError,
+        ) as error:
             raise BackendUnavailable(
-                f"no usable kubeconfig: {error}",
+                f"no usable kubeconfig: {' '.join(str(error).split()) or type(error).__name__}",
                 place=str(kubeconfig),
                 hint="Give a readable kubeconfig and a context that is in it.",
             ) from error
-        # The library's own default cache is one file in a world-writable folder, shared by all runs.
-        self._cache = tempfile.TemporaryDirectory(prefix="cilium-e2e-discovery-")
-        self._dynamic: Any = None
+        # Plural name and whether it is namespaced, by apiVersion and kind.
+        self._kinds: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def get(self, ref: Ref) -> Object:
         """See :class:`~cilium_e2e.model.KubeTransport`."""
@@ -102,16 +115,7 @@ class LiveTransport:
         response = self._call("GET", self._path(ref), query, place=str(ref), read_timeout_s=timeout_s + 5)
         try:
             for line in _lines(response):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    status = event["object"]
-                    raise KubeError(
-                        int(status.get("code") or 500),
-                        status.get("reason", ""),
-                        status.get("message", "the watch failed"),
-                        place=str(ref),
-                    )
-                yield WatchEvent(EventType(event["type"]), event["object"])
+                yield _event(line, place=str(ref))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise KubeError(0, "ConnectionLost", f"the watch broke: {error}", place=str(ref)) from error
         finally:
@@ -177,9 +181,7 @@ class LiveTransport:
                 _preload_content=False,
             )
         except ApiException as error:
-            raise _kube_error(error, place=str(ref)) from error
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise KubeError(0, "NoAnswer", f"exec could not connect: {error}", place=str(ref)) from error
+            _raise_refused(error, "exec", place=str(ref))
         return WebSocketExec(websocket, place=f"exec {' '.join(command[:2])} in {ref}")
 
     def connect(self, ref: Ref, *, port: int) -> socket.socket:
@@ -191,55 +193,70 @@ class LiveTransport:
             )
             wrapped = forward.socket(port)
         except ApiException as error:
-            raise _kube_error(error, place=str(ref)) from error
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise KubeError(0, "NoAnswer", f"forward could not connect: {error}", place=str(ref)) from error
+            _raise_refused(error, "forward", place=str(ref))
         # The library wraps its end of a socketpair only to swallow TCP_NODELAY; a plain socket does too.
         return socket.socket(fileno=wrapped.detach())
 
     def invalidate(self) -> None:
         """See :class:`~cilium_e2e.model.KubeTransport`."""
-        if self._dynamic is not None:
-            self._dynamic.resources.invalidate_cache()
+        self._kinds.clear()
 
     def close(self) -> None:
         """See :class:`~cilium_e2e.model.KubeTransport`."""
         self._client.close()
-        self._cache.cleanup()
 
     def _path(self, ref: Ref) -> str:
-        """The API path of a reference; kinds are discovered once."""
-        try:
-            if self._dynamic is None:
-                dynamic: Any = DynamicClient  # untyped in the library
-                self._dynamic = dynamic(self._client, cache_file=f"{self._cache.name}/discovery.json")
-            resource = self._dynamic.resources.get(api_version=ref.api_version, kind=ref.kind)
-        except ResourceNotFoundError as error:
+        """The API path of a reference."""
+        plural, namespaced = self._resource(ref)
+        if namespaced and ref.name and not ref.namespace:
+            raise KubeError(400, "BadRequest", "a namespaced object needs a namespace", place=str(ref))
+        parts = [_group_path(ref.api_version)]
+        if namespaced and ref.namespace:
+            parts += ["namespaces", quote(ref.namespace)]
+        parts.append(plural)
+        if ref.name:
+            parts.append(quote(ref.name, safe=":"))
+        return "/".join(parts)
+
+    def _resource(self, ref: Ref) -> tuple[str, bool]:
+        """Plural name of a kind and whether it is namespaced; what is found is kept."""
+        key = ref.api_version, ref.kind
+        if key not in self._kinds:
+            try:
+                answer = self._json("GET", _group_path(ref.api_version), place=str(ref))
+            except KubeError as error:
+                if not error.not_found:
+                    raise
+                answer = {}
+            for entry in answer.get("resources") or []:
+                if "/" not in entry["name"]:  # else a subresource
+                    self._kinds[ref.api_version, entry["kind"]] = (entry["name"], entry["namespaced"])
+        if key not in self._kinds:
             raise KubeError(
                 404,
                 "NotFound",
                 f"the API server has no kind {ref.kind} in {ref.api_version}",
                 place=str(ref),
                 hint="The CustomResourceDefinition is not installed.",
-            ) from error
-        except ApiException as error:
-            raise _kube_error(error, place=str(ref)) from error
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise KubeError(
-                0, "NoAnswer", f"the API server does not answer: {error}", place=str(ref)
-            ) from error
-        if resource.namespaced and not ref.namespace and ref.name:
-            raise KubeError(400, "BadRequest", "a namespaced object needs a namespace", place=str(ref))
-        path = resource.path(
-            name=ref.name or None, namespace=(ref.namespace or None) if resource.namespaced else None
-        )
-        return f"/{path.lstrip('/')}"
+            )
+        return self._kinds[key]
 
     def _json(
         self, method: str, path: str, query: Sequence[tuple[str, str]] = (), *, place: str, **more: Any
     ) -> Object:
         text = _body(self._call(method, path, query, place=place, **more), place=place)
-        answer: Object = json.loads(text)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise KubeError(
+                200,
+                "BadAnswer",
+                f"expected a JSON object, got {text[:200]!r}",
+                place=place,
+                hint="Is there a proxy before the API server?",
+            )
         return answer
 
     def _call(
@@ -295,6 +312,46 @@ def _lines(response: Any) -> Iterator[bytes]:
     for chunk in response.stream(amt=None, decode_content=False):
         *whole, rest = (rest + chunk).split(b"\n")
         yield from (line for line in whole if line.strip())
+
+
+def _group_path(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+def _event(line: bytes, *, place: str) -> WatchEvent:
+    """One line of a watch.
+
+    Raises:
+        KubeError: the server says that the watch failed, or it is no event.
+    """
+    try:
+        event = json.loads(line)
+        obj: Object = event["object"]
+        if event["type"] != "ERROR":
+            return WatchEvent(EventType(event["type"]), obj)
+        status = int(obj.get("code") or 500)
+    except (ValueError, TypeError, KeyError):
+        raise KubeError(
+            200, "BadAnswer", f"expected a watch event, got {line[:200]!r}", place=place
+        ) from None
+    raise KubeError(status, obj.get("reason", ""), obj.get("message", "the watch failed"), place=place)
+
+
+def _raise_refused(error: ApiException, what: str, *, place: str) -> NoReturn:
+    """Why a stream could not be opened.
+
+    The library turns whatever happens while it connects into an ApiException with status 0, also a refusal
+    with a status of its own, and even Ctrl-C.
+    """
+    cause = error.__context__
+    if isinstance(cause, KeyboardInterrupt | SystemExit):
+        raise cause
+    if isinstance(cause, WebSocketBadStatusException):
+        body = (cause.resp_body or b"").decode(errors="replace")
+        raise _status_error(cause.status_code, cause.status_message or "", body, place=place) from error
+    raise KubeError(
+        0, "NoAnswer", f"{what} could not connect: {cause or error.reason}", place=place
+    ) from error
 
 
 def _kube_error(error: ApiException, *, place: str) -> KubeError:

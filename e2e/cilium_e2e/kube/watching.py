@@ -36,6 +36,7 @@ def follow(
             listed = transport.list(kind, label_selector=label_selector, field_selector=field_selector)
             seen = {key(obj): obj for obj in listed.items}
             yield list(seen.values()), ""
+            opened = clock.monotonic()
             for event in transport.watch(
                 kind,
                 resource_version=listed.resource_version,
@@ -50,6 +51,8 @@ def follow(
                 else:
                     seen[key(event.object)] = event.object
                 yield list(seen.values()), ""
+            if clock.monotonic() - opened < _RETRY_PAUSE_S:
+                clock.sleep(_RETRY_PAUSE_S)  # ended by a server that is busy or leaving
         except KubeError as error:
             # A kind that is not there yet, an API server that restarts, a version too old: list again.
             if not (error.retryable or error.not_found or error.expired):

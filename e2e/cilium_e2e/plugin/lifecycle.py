@@ -13,10 +13,11 @@ from typing import Any, cast
 
 import pytest
 
-from cilium_e2e.model import EXIT_USAGE, HarnessError
+from cilium_e2e.model import EXIT_USAGE, Backend, HarnessError
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import Repository, clusters_folder, load, load_topology
 from cilium_e2e.session import Handle, Options
+from cilium_e2e.session.existing import ExistingSession
 from cilium_e2e.session.start import KindSession
 
 HANDLE = pytest.StashKey[Handle]()
@@ -68,7 +69,7 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._session: KindSession | None = None
+        self._session: KindSession | ExistingSession | None = None
         self._terminated = False
         self._workers: list[subprocess.Popen[bytes]] = []
         self._handlers: dict[signal.Signals, Any] = {}
@@ -79,7 +80,9 @@ class Controller:
         if self._config.getoption("collectonly"):
             return
         self._listen()
-        self._session = KindSession(self._config.stash[OPTIONS], self._say)
+        given = self._config.stash[OPTIONS]
+        kind = ExistingSession if given.backend == Backend.EXISTING.value else KindSession
+        self._session = kind(given, self._say)
         try:
             self._config.stash[HANDLE] = self._session.start()
         except HarnessError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cilium_e2e.cluster.kind_config import resolved
 from cilium_e2e.flux import artifact, deploy, manifest
 from cilium_e2e.flux.chart_images import ChartImage, chart_images, unpinned
 from cilium_e2e.flux.deploy import SKIP, ChartOverride
@@ -14,7 +15,6 @@ from cilium_e2e.model import Difference, InputError, Topology
 from cilium_e2e.repository import (
     Repository,
     clusters_folder,
-    kind_config,
     leaves,
     load,
     load_topology,
@@ -88,7 +88,9 @@ def prepare(options: Options) -> Prepared:
             raise InputError("--chart and --chart-repository exclude each other", place="--chart-repository")
     external = _external(options, repository)
     flux, origin = _flux(options, repository)
-    prepared = Prepared(options, topology, kind_config(topology), repository, chart, flux, origin, external)
+    config, gates = resolved(topology, options.feature_gates)
+    repository = replace(repository, differences=(*gates, *repository.differences))
+    prepared = Prepared(options, topology, config, repository, chart, flux, origin, external)
     _rehearse(prepared)
     return prepared
 

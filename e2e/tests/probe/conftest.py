@@ -21,6 +21,8 @@ from cilium_e2e.probe import BatchClient
 ROOT = Path(cilium_e2e.probe.__file__).parents[2]
 SOURCE = Target.pod("here", "asker")
 SERVER = Target.pod("there", "server")
+# Test workers share a network, and no two agents of a network may have one name.
+NAME = f"there/server-{os.getpid()}"
 
 
 def start(*arguments: str, name: str) -> subprocess.Popen[bytes]:
@@ -125,6 +127,7 @@ class Loopback:
     """A serving agent, a client of an asking agent, and where targets are."""
 
     client: BatchClient
+    name: str
     port: int
     http: int
     dns: int
@@ -152,12 +155,12 @@ class Loopback:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[tuple[int, int, int]]:
-    """The TCP and UDP port, the HTTP port and the DNS port of a serving agent named ``there/server``."""
+    """The TCP and UDP port, the HTTP port and the DNS port of a serving agent named :data:`NAME`."""
     port, http, dns = free_port(), free_port(), free_port(socket.SOCK_DGRAM)
     ports = ["--tcp", str(port), "--udp", str(port), "--http", str(http), "--dns", str(dns)]
     records = ["--record", "one.zone.example=10.1.1.1", "--record", "one.zone.example=fd00::1"]
-    process = start("serve", *ports, *records, name="there/server")
-    waiting = start("ready", "--timeout", "20", name="there/server")
+    process = start("serve", *ports, *records, name=NAME)
+    waiting = start("ready", "--timeout", "20", name=NAME)
     waiting.communicate()
     assert waiting.returncode == 0
     yield port, http, dns
@@ -176,7 +179,7 @@ def loopback(server: tuple[int, int, int]) -> Iterator[Loopback]:
 
     hosts = {SERVER: "127.0.0.1"}
     client = BatchClient(open_stream, SOURCE, hosts.__getitem__)
-    yield Loopback(client, *server, hosts, streams)
+    yield Loopback(client, NAME, *server, hosts, streams)
     client.close()
     for stream in streams:
         stream.close()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -43,7 +45,7 @@ def test_answers_with_its_name(loopback, protocol, host):
     loopback.hosts[Target.pod("there", "server")] = host
     outcome = loopback.ask(protocol)
     assert outcome.kind is OutcomeKind.CONNECTED
-    assert outcome.answered_by == "there/server"
+    assert outcome.answered_by == loopback.name
     assert outcome.source_ip == outcome.destination_ip == host
     assert outcome.source_port > 0
     assert 0 < outcome.elapsed_s < 2
@@ -51,7 +53,7 @@ def test_answers_with_its_name(loopback, protocol, host):
 
 def test_http_reports_status_and_who_answered(loopback):
     ok = loopback.ask(HTTP)
-    assert (ok.kind, ok.status, ok.answered_by, ok.connected) == (OutcomeKind.HTTP, 200, "there/server", True)
+    assert (ok.kind, ok.status, ok.answered_by, ok.connected) == (OutcomeKind.HTTP, 200, loopback.name, True)
     forbidden = loopback.ask(HTTP, path="/status/403", method="PUT", headers=(("X-Who", "me"),))
     assert (forbidden.status, forbidden.connected) == (403, False)
     assert loopback.ask(HTTP, path="/echo").status == 200
@@ -96,6 +98,20 @@ def test_silence_is_a_timeout_of_the_length_asked_for(loopback, protocol):
     assert outcome.kind is OutcomeKind.TIMEOUT
     assert 0.3 <= outcome.elapsed_s < 1.0
     assert outcome.source_port > 0
+
+
+def test_silence_that_nobody_listened_to_is_no_timeout(loopback):
+    loopback.ask(TCP)
+    process = loopback.streams[0].process
+    with listener(socket.SOCK_DGRAM) as port, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(loopback.ask, UDP, port=port, timeout_s=0.4)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.7)
+        process.send_signal(signal.SIGCONT)
+        outcome = asking.result()
+    assert outcome.kind is OutcomeKind.INFRA_ERROR
+    assert "not scheduled" in outcome.detail
 
 
 def test_unanswered_connection_request_is_a_timeout(loopback):
@@ -167,7 +183,7 @@ def test_protocol_the_kernel_lacks_is_an_error_of_the_run_or_refused(loopback):
 
 def test_localhost_is_resolved_by_the_agent(loopback):
     outcome = loopback.ask(TCP, target=WORLD_NAME)
-    assert (outcome.kind, outcome.answered_by) == (OutcomeKind.CONNECTED, "there/server")
+    assert (outcome.kind, outcome.answered_by) == (OutcomeKind.CONNECTED, loopback.name)
 
 
 def dns_server(rcode, records=b"", count=0):

@@ -106,6 +106,14 @@ def test_what_kustomize_itself_refuses(tree, helmrelease: str) -> None:
     assert "\n" not in str(error)
 
 
+def test_a_yaml_error_in_a_patch(tree, helmrelease: str) -> None:
+    text = KUSTOMIZATION + "patches: [{path: patch.yaml}]\n"
+    root = tree(
+        {"cilium/release.yaml": helmrelease, "cilium/kustomization.yaml": text, "cilium/patch.yaml": "a: [\n"}
+    )
+    refused(root, ManifestError, r"^cilium/patch\.yaml:2: not valid YAML: ")
+
+
 def test_no_helmrelease(tree) -> None:
     root = tree({"cilium/ns.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: cilium}\n"})
     refused(

@@ -17,6 +17,20 @@ def git(root: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", str(root), *identity, *arguments], check=True, capture_output=True, env=env)
 
 
+def config_map(name: str) -> str:
+    return f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: x}}\n"
+
+
+def test_a_generated_kustomization_leaves_out_what_flux_leaves_out(tree) -> None:
+    names = ["kept", "tests/out", ".github/ci", "sub/kept-too", "sub/out-here"]
+    root = tree({f"{name}.yaml": config_map(name.rpartition("/")[2]) for name in names})
+    tree({".sourceignore": "/tests/\n", "sub/.sourceignore": "out-*\n", ".sops.yaml": "creation_rules: []\n"})
+    git(root, "init", "-q")
+    git(root, "add", "kept.yaml", "tests")
+    with Workspace(root) as workspace:
+        assert [built.ref.name for built in workspace.build(".")] == ["kept", "kept-too"]
+
+
 @pytest.fixture
 def work_tree(tree) -> Path:
     root = tree({".gitignore": "secret\n", "a.yaml": "a: 1\n", "sub/b.yaml": "b: 1\n", "gone.yaml": "x: 1\n"})
@@ -98,14 +112,20 @@ def test_git_need_not_be_installed(work_tree: Path, monkeypatch) -> None:
     assert "secret" in tracked_files(work_tree).files
 
 
+def test_a_work_tree_that_git_refuses_is_an_error(work_tree: Path) -> None:
+    (work_tree / ".git/index").write_bytes(b"broken")
+    with pytest.raises(ManifestError, match=r"git cannot list the files: .*index"):
+        tracked_files(work_tree)
+
+
 def test_a_file_is_no_tree(work_tree: Path) -> None:
     with pytest.raises(ManifestError, match="expected a directory"):
         tracked_files(work_tree / "a.yaml")
 
 
-def test_the_flux_input_of_this_repository_names_a_release(repository_root: Path) -> None:
-    text = (repository_root / "manifests/flux-system/install.input.yaml").read_text(encoding="utf-8")
-    assert "https://github.com/fluxcd/flux2/releases/download/v2.7.5/install.yaml" in text
+def test_the_flux_input_of_this_repository_is_pinned(repository_root: Path) -> None:
+    found = read_flux_install(repository_root / "manifests/flux-system/install.input.yaml")
+    assert found.url == f"https://github.com/fluxcd/flux2/releases/download/{found.version}/install.yaml"
 
 
 GOOD = {"version": "v2.7.5", "url": "https://example.org/install.yaml", "sha256": "0" * 64}

@@ -238,7 +238,7 @@ class _NoFiles:
     def is_folder(self, path: str) -> bool:
         return True
 
-    def build(self, path: str, spec=None):
+    def build(self, path: str, spec=None, *, hint=""):
         return self.objects if path == "flux" else ()
 
 

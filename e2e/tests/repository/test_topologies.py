@@ -8,12 +8,11 @@ import yaml
 from cilium_e2e.model import Capability, Tier, TopologyError
 from cilium_e2e.repository import (
     clusters_folder,
-    kind_config,
-    load,
     load_topologies,
     load_topology,
     topology_names,
 )
+from cilium_e2e.repository.values import overlay
 
 KIND = """\
 kind: Cluster
@@ -85,11 +84,11 @@ def test_differences_are_declared_with_reasons(
     repository_root: Path, name: str, expected: dict[str, str]
 ) -> None:
     topology = load_topology(clusters_folder(repository_root), name)
-    loaded = load(repository_root, "manifests/cilium", topology=topology)
-    assert {difference.what: difference.instead for difference in loaded.differences} == expected
-    assert all(
-        difference.reason and difference.origin == f"topology {name}" for difference in loaded.differences
-    )
+    release = repository_root / "manifests/cilium/helmrelease.yaml"
+    values = yaml.safe_load(release.read_text(encoding="utf-8"))["spec"]["values"]
+    _, differences = overlay(values, topology, ())
+    assert {difference.what: difference.instead for difference in differences} == expected
+    assert all(difference.reason and difference.origin == f"topology {name}" for difference in differences)
 
 
 def test_cgroup_v1_has_the_feature_gate(repository_root: Path) -> None:
@@ -102,9 +101,9 @@ def test_talos_like_enforces_baseline_and_bounds_containerd(repository_root: Pat
     admission = yaml.safe_load((folder / "pod-security.yaml").read_text(encoding="utf-8"))
     assert admission["plugins"][0]["configuration"]["defaults"]["enforce"] == "baseline"
     assert "CapabilityBoundingSet=~CAP_SYS_MODULE" in (folder / "containerd-bounding-set.conf").read_text()
-    config = yaml.safe_load(kind_config(load_topology(folder.parent, "talos-like")))
+    config = yaml.safe_load((folder / "kind.yaml").read_text(encoding="utf-8"))
     mounts = [mount for node in config["nodes"] for mount in node["extraMounts"]]
-    assert all(Path(mount["hostPath"]).is_file() for mount in mounts)
+    assert all((folder / mount["hostPath"]).is_file() for mount in mounts)
     assert sum("containerd.service.d" in mount["containerPath"] for mount in mounts) == 2
     beta3 = yaml.safe_load(config["kubeadmConfigPatches"][0])
     beta4 = yaml.safe_load(config["kubeadmConfigPatchesJSON6902"][0]["patch"])
@@ -113,19 +112,14 @@ def test_talos_like_enforces_baseline_and_bounds_containerd(repository_root: Pat
     assert beta4[0]["value"] == {"name": "admission-control-config-file", "value": inside}
 
 
-def test_relative_mounts_of_a_copy_of_the_folder_are_found(tree) -> None:
-    mount = "    extraMounts: [{hostPath: clusters/one/file.conf, containerPath: /x}]\n"
-    folder = given(tree, kind=KIND + mount)
+def test_mounts_are_beside_the_kind_yaml(tree) -> None:
+    folder = given(tree, kind=KIND + "    extraMounts: [{hostPath: ./file.conf, containerPath: /x}]\n")
+    with pytest.raises(
+        TopologyError, match=r"clusters/one/kind\.yaml:8: extraMounts names \./file\.conf, expected"
+    ):
+        load_topology(folder, "one")
     (folder / "one/file.conf").write_text("x")
-    renamed = folder.rename(folder.with_name("_clusters"))
-    config = yaml.safe_load(kind_config(load_topology(renamed, "one")))
-    assert config["nodes"][0]["extraMounts"][0]["hostPath"] == str(renamed / "one/file.conf")
-
-
-def test_a_mount_of_nothing_is_refused(tree) -> None:
-    folder = given(tree, kind=KIND + "    extraMounts: [{hostPath: nowhere, containerPath: /x}]\n")
-    with pytest.raises(TopologyError, match=r"clusters/one/kind\.yaml: extraMounts: no such file"):
-        kind_config(load_topology(folder, "one"))
+    assert load_topology(folder, "one").name == "one"
 
 
 def test_an_unknown_topology_lists_the_known(repository_root: Path) -> None:

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cilium_e2e.model import Capability, Tier, Topology, TopologyNode, ValuesError, ValuesPatch
-from cilium_e2e.repository import DEFAULTS_1_18, Features, dig, leaves, load, merge, values_patch
+from cilium_e2e.repository import DEFAULTS_1_18, Features, dig, leaves, load, merge
 from cilium_e2e.repository.targetpath import set_value
 from cilium_e2e.repository.typecheck import TYPES, check_types
-from cilium_e2e.repository.workspace import Workspace
 
 
 def config(name: str, data: Mapping[str, str], kind: str = "ConfigMap", field: str = "data") -> str:
@@ -233,33 +232,6 @@ def test_a_later_file_takes_the_place_of_an_earlier_one(tree, helmrelease: str) 
     )
     (difference,) = load(root, "c", values=[root / "a.yaml", root / "b.yaml"]).differences
     assert str(difference) == "cluster.name = b (--values b.yaml: why)"
-
-
-def test_the_patch_for_flux_makes_the_effective_values(tree, helmrelease: str) -> None:
-    text = helmrelease + "    bpf: {masquerade: true, hostLegacyRouting: true}\n    a/b: {c: 1}\n"
-    root = tree(
-        {"c/release.yaml": text, "mine.yaml": "bpf: {masquerade: null}\nipv6: {enabled: true}\na/b: {c: 2}\n"}
-    )
-    loaded = load(root, "c", values=[root / "mine.yaml"])
-    patch = values_patch(loaded.release, loaded.overrides)
-    assert patch is not None
-    with Workspace(root) as workspace:
-        (patched,) = (
-            each.object
-            for each in workspace.build("c", {"patches": [patch]})
-            if each.ref.kind == "HelmRelease"
-        )
-    assert patched["spec"]["values"] == loaded.effective
-    assert patched["spec"]["values"]["bpf"]["masquerade"] is None
-    assert values_patch(loaded.release, {}) is None
-
-
-def test_the_patch_brings_values_where_there_are_none(tree, helmrelease: str) -> None:
-    text = helmrelease.partition("  values:")[0]
-    root = tree({"c/release.yaml": text})
-    patch = values_patch(load(root, "c").release, {"l7Proxy": False})
-    assert patch is not None
-    assert "path: /spec/values" in patch["patch"]
 
 
 def test_every_default_passes_the_type_check_and_is_listed() -> None:

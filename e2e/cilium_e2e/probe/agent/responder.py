@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import http
 import json
 import socket
@@ -49,7 +50,7 @@ def listen(family: int, kind: int, proto: int, port: int) -> socket.socket | Non
         sock.bind(("", port))
     except OSError as error:
         sock.close()
-        if family == socket.AF_INET6 and not socket.has_dualstack_ipv6():
+        if family == socket.AF_INET6 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             return None
         raise SystemExit(f"cannot listen on port {port}: {error}") from None
     return sock

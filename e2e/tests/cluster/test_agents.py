@@ -1,0 +1,142 @@
+"""What agents say of their policies and endpoints, read from recordings of live ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cilium_e2e.cluster.agents import CiliumAgents, parse_endpoint, parse_policies
+from cilium_e2e.kube import Kube
+from cilium_e2e.model import ClusterStateError, Endpoint, KubeError, Object
+from support.memory import FakeExec, MemoryTransport, pod
+from support.recordings import FOLDER, items, recorded
+
+UID = "c81ece38-17b2-462a-ac67-56e4e630203d"
+DEMO = recorded("cilium-dbg-endpoint-list-demo-policy")
+
+
+def demo() -> dict[str, Endpoint]:
+    found = [parse_endpoint(entry, node="lab-worker") for entry in DEMO]
+    return {endpoint.name: endpoint for endpoint in found}
+
+
+class TestPolicies:
+    def test_an_empty_repository(self) -> None:
+        found = parse_policies(recorded("cilium-dbg-policy-get"))
+        assert (found.revision, found.uids) == (3, frozenset())
+
+    def test_the_demo_policy(self) -> None:
+        rules, _, revision = (FOLDER / "cilium-dbg-policy-get.txt").read_text().rpartition("Revision: ")
+        found = parse_policies({"policy": rules, "revision": int(revision)})
+        assert (found.revision, found.uids) == (4, {UID})
+
+    def test_rules_without_labels(self) -> None:
+        assert parse_policies({"policy": '[{"labels": null}, {}]', "revision": 1}).uids == frozenset()
+
+
+class TestEndpoints:
+    def test_pods_have_their_names_and_others_their_numbers(self) -> None:
+        found = demo()
+        assert {"default/demo", "default/frontend", "default/other"} <= set(found)
+        assert "lab-worker/endpoint-573" in found  # the host's
+        assert len(found) == 9
+
+    def test_addresses_and_identities_are_those_of_the_api(self) -> None:
+        found = [parse_endpoint(e, node="n") for e in [*DEMO, *recorded("cilium-dbg-endpoint-list")]]
+        by_name = {endpoint.name: endpoint for endpoint in found}
+        compared = 0
+        for obj in items("ciliumendpoints"):
+            name = f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+            if name in by_name:
+                compared += 1
+                addresses = obj["status"]["networking"]["addressing"]
+                assert by_name[name].ips == tuple(a["ipv4"] for a in addresses)
+                assert by_name[name].identity.number == obj["status"]["identity"]["id"]
+                assert by_name[name].identity.labels == tuple(sorted(obj["status"]["identity"]["labels"]))
+        assert compared >= 3
+
+    def test_only_the_selected_endpoint_lists_the_policy(self) -> None:
+        listing = {name for name, endpoint in demo().items() if UID in endpoint.policies}
+        assert listing == {"default/demo"}
+
+    def test_all_have_realized_the_revision(self) -> None:
+        assert {endpoint.policy_revision for endpoint in demo().values()} == {4}
+        assert {endpoint.state for endpoint in demo().values()} == {"ready"}
+
+    def test_reserved_identities(self) -> None:
+        numbers = {e.identity.number for e in demo().values() if e.identity.reserved}
+        assert numbers == {1, 4}
+
+    def test_an_endpoint_that_is_only_just_made(self) -> None:
+        found = parse_endpoint({"id": 7, "status": {"state": "waiting-for-identity"}}, node="n")
+        assert (found.name, found.ips, found.identity.number) == ("n/endpoint-7", (), 0)
+        assert (found.policy_revision, found.policies) == (0, frozenset())
+
+    def test_both_families_and_named_ports(self) -> None:
+        entry: dict[str, Any] = {
+            "id": 7,
+            "status": {
+                "networking": {"addressing": [{"ipv4": "10.0.0.1", "ipv6": "fd00::1"}]},
+                "named-ports": [{"name": "http", "port": 8080, "protocol": "TCP"}, {"port": 1}],
+            },
+        }
+        found = parse_endpoint(entry, node="n")
+        assert found.ips == ("10.0.0.1", "fd00::1")
+        assert found.named_ports == {"http": (8080, "TCP")}
+
+
+def agent_pod(name: str, node: str, **more: Any) -> Object:
+    obj = pod(name, "cilium", phase="Running", **more)
+    obj["metadata"]["labels"] = {"k8s-app": "cilium"}
+    obj["spec"]["nodeName"] = node
+    return obj
+
+
+class TestAsking:
+    def agents(self, *pods: Object, answer: str = "{}") -> tuple[CiliumAgents, MemoryTransport]:
+        api = MemoryTransport(*pods)
+        api.on_exec = lambda ref, container, command: FakeExec(answer)
+        return CiliumAgents(Kube(api, clock=api.clock), "cilium"), api
+
+    def test_running_agents_by_node(self) -> None:
+        leaving = agent_pod("leaving", "n0")
+        leaving["metadata"]["deletionTimestamp"] = "now"
+        other = pod("relay", "cilium", phase="Running")
+        pending = agent_pod("pending", "n3")
+        pending["status"]["phase"] = "Pending"
+        agents, _ = self.agents(agent_pod("b", "n2"), agent_pod("a", "n1"), leaving, other, pending)
+        assert [(a.ref.name, a.node) for a in agents.pods()] == [("a", "n1"), ("b", "n2")]
+
+    def test_no_agent_is_an_error(self) -> None:
+        agents, _ = self.agents()
+        with pytest.raises(ClusterStateError, match="namespace cilium: expected running pods with k8s-app"):
+            agents.pods()
+
+    def test_each_keeps_the_order(self) -> None:
+        agents, _ = self.agents(*(agent_pod(f"p{i}", f"n{i}") for i in range(9)))
+        assert agents.each(lambda agent: agent.node) == [f"n{i}" for i in range(9)]
+
+    def test_the_agent_s_own_command_line_is_asked(self) -> None:
+        agents, api = self.agents(agent_pod("a", "n1"), answer=json.dumps(DEMO))
+        asked: list[tuple[str, str, list[str]]] = []
+
+        def answer(ref: Any, container: str, command: Any) -> FakeExec:
+            asked.append((str(ref), container, list(command)))
+            return FakeExec(*json.dumps(DEMO, indent=1).splitlines())
+
+        api.on_exec = answer
+        assert len(agents.endpoints(agents.pods()[0])) == 9
+        assert asked == [("Pod cilium/a", "cilium-agent", ["cilium-dbg", "endpoint", "list", "-o", "json"])]
+
+    def test_an_answer_that_is_no_json_is_shown(self) -> None:
+        agents, _ = self.agents(agent_pod("a", "n1"), answer="Error: cannot connect")
+        with pytest.raises(ClusterStateError, match="Pod cilium/a: expected JSON, got 'Error: cannot"):
+            agents.policies(agents.pods()[0])
+
+    def test_a_refusal_is_passed_on(self) -> None:
+        agents, api = self.agents(agent_pod("a", "n1"))
+        api.fail("exec", KubeError(403, "Forbidden", "no exec for you"))
+        with pytest.raises(KubeError, match="no exec for you"):
+            agents.policies(agents.pods()[0])

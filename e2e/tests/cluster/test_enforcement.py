@@ -1,0 +1,318 @@
+"""Proofs of enforcement against agents whose state the test moves on, on virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cilium_e2e.cluster.agents import AgentPod, AgentPolicies
+from cilium_e2e.cluster.enforcement import prove
+from cilium_e2e.model import (
+    ClusterStateError,
+    Endpoint,
+    EnforcementNotProven,
+    Identity,
+    KubeError,
+    PolicyRef,
+    Proof,
+    Ref,
+    StreamLost,
+    WaitTimeout,
+)
+from support.memory import VirtualClock
+
+DEMO = PolicyRef("CiliumNetworkPolicy", "default", "demo", uid="u-demo")
+OTHER = PolicyRef("CiliumNetworkPolicy", "default", "other", uid="u-other")
+
+
+def endpoint(name: str, revision: int, *, node: str = "n1", state: str = "ready") -> Endpoint:
+    namespace, _, pod = name.partition("/")
+    identity = Identity(1000, ())
+    return Endpoint(1, namespace, pod, node, (), identity, state=state, policy_revision=revision)
+
+
+@dataclass
+class Agent:
+    """One node's agent, as the test sets it."""
+
+    node: str
+    revision: int = 3
+    uids: set[str] = field(default_factory=set)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    silent: Exception | None = None
+
+    def holds(self, *names: str) -> None:
+        for name in names:
+            self.endpoints[name] = endpoint(name, self.revision, node=self.node)
+
+    def change(self, uid: str, *, gone: bool = False) -> None:
+        """The repository takes up, or lets go of, a policy."""
+        (self.uids.discard if gone else self.uids.add)(uid)
+        self.revision += 1
+
+    def realize(self) -> None:
+        """All endpoints catch up."""
+        for name, known in self.endpoints.items():
+            self.endpoints[name] = replace(
+                known, policy_revision=self.revision, policies=frozenset(self.uids)
+            )
+
+
+class FakeAgents:
+    """The surface of ``CiliumAgents`` that proofs use; ``steps`` run one before each look."""
+
+    def __init__(self, *agents: Agent) -> None:
+        self.agents = {agent.node: agent for agent in agents}
+        self.steps: list[Callable[[], object]] = []
+        self.listing: Exception | None = None
+
+    def each(self, ask: Callable[[AgentPod], Any]) -> list[Any]:
+        if self.steps:
+            self.steps.pop(0)()
+        if self.listing:
+            raise self.listing
+        return [ask(AgentPod(Ref("v1", "Pod", node, "cilium"), node)) for node in self.agents]
+
+    def policies(self, agent: AgentPod) -> AgentPolicies:
+        found = self.agents[agent.node]
+        if found.silent:
+            raise found.silent
+        return AgentPolicies(found.revision, frozenset(found.uids))
+
+    def endpoints(self, agent: AgentPod) -> list[Endpoint]:
+        return list(self.agents[agent.node].endpoints.values())
+
+
+@pytest.fixture
+def n1() -> Agent:
+    agent = Agent("n1")
+    agent.holds("default/a", "default/b")
+    return agent
+
+
+@pytest.fixture
+def n2() -> Agent:
+    agent = Agent("n2", revision=40)
+    agent.holds("default/c")
+    return agent
+
+
+def run(agents: FakeAgents, *wanted: str, gone: bool = False, timeout_s: float = 5) -> Proof:
+    return prove(
+        agents,  # type: ignore[arg-type]  # the part of it that is used
+        VirtualClock(),
+        [DEMO],
+        list(wanted),
+        gone=gone,
+        timeout_s=timeout_s,
+    )
+
+
+def refused(agents: FakeAgents, *wanted: str, gone: bool = False) -> str:
+    with pytest.raises(EnforcementNotProven) as caught:
+        run(agents, *wanted, gone=gone, timeout_s=1)
+    return str(caught.value)
+
+
+def test_enforced(n1: Agent, n2: Agent) -> None:
+    for agent in (n1, n2):
+        agent.change("u-demo")
+        agent.realize()
+    proof = run(FakeAgents(n1, n2), "default/a", "default/c")
+    assert [(e.endpoint, e.node, e.revision) for e in proof.endpoints] == [
+        ("default/a", "n1", 4),
+        ("default/c", "n2", 41),
+    ]
+    assert all(e.listed == {"u-demo"} for e in proof.endpoints)
+    assert (proof.policies, proof.gone, proof.realized_s) == ((DEMO,), False, 0)
+
+
+def test_it_is_waited_for(n1: Agent) -> None:
+    agents = FakeAgents(n1)
+    agents.steps = [lambda: None, lambda: n1.change("u-demo"), n1.realize]
+    proof = run(agents, "default/a", "default/b")
+    assert len(proof.endpoints) == 2
+    assert 0 < proof.realized_s < 1
+
+
+def test_an_endpoint_that_lists_no_rule_of_it_is_proven_by_its_revision(n1: Agent) -> None:
+    n1.change("u-demo")
+    n1.endpoints["default/a"] = endpoint("default/a", n1.revision)
+    proof = run(FakeAgents(n1), "default/a")
+    assert proof.endpoints[0].listed == frozenset()
+
+
+def test_every_node_must_hold_it_even_without_an_endpoint_of_interest(n1: Agent, n2: Agent) -> None:
+    n1.change("u-demo")
+    n1.realize()
+    assert "the agent on n2 does not hold" in refused(FakeAgents(n1, n2), "default/a")
+
+
+def test_not_yet_in_the_repository(n1: Agent) -> None:
+    text = refused(FakeAgents(n1), "default/a")
+    assert f"{DEMO}: not enforced within 1 s: the agent on n1 does not hold {DEMO} at revision 3" in text
+    assert "cilium-dbg policy get" in text
+
+
+def test_not_yet_realized(n1: Agent) -> None:
+    n1.change("u-demo")
+    assert "default/a on n1 is ready at revision 3, expected ready at 4" in refused(
+        FakeAgents(n1), "default/a"
+    )
+
+
+def test_realized_but_not_ready(n1: Agent) -> None:
+    n1.change("u-demo")
+    n1.endpoints["default/a"] = endpoint("default/a", 4, state="regenerating")
+    assert "is regenerating at revision 4" in refused(FakeAgents(n1), "default/a")
+
+
+def test_an_endpoint_of_no_agent(n1: Agent) -> None:
+    n1.change("u-demo")
+    n1.realize()
+    assert "default/ghost is no endpoint of any agent" in refused(
+        FakeAgents(n1), "default/a", "default/ghost"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StreamLost("the connection broke"),
+        WaitTimeout("no line came within 30 s"),
+        ClusterStateError("exit code 1: cannot reach the agent"),
+        KubeError(500, "InternalError", "container not found"),
+        KubeError(404, "NotFound", "no such pod"),
+        KubeError(0, "NoAnswer", "connection refused"),
+    ],
+)
+def test_a_silent_agent_is_no_proof_and_no_end(n1: Agent, n2: Agent, error: Exception) -> None:
+    n1.change("u-demo")
+    n1.realize()
+    n2.silent = error
+    text = refused(FakeAgents(n1, n2), "default/a", "default/c")
+    assert f"the agent on n2 did not answer ({error})" in text
+    assert "no endpoint of any agent" not in text  # it may be the silent one's
+
+    def back() -> None:
+        n2.silent = None
+        n2.change("u-demo")
+        n2.realize()
+
+    agents = FakeAgents(n1, n2)
+    agents.steps = [lambda: None, back]
+    assert len(run(agents, "default/a", "default/c").endpoints) == 2
+
+
+def test_agents_that_are_all_being_restarted_are_waited_for(n1: Agent) -> None:
+    n1.change("u-demo")
+    n1.realize()
+    agents = FakeAgents(n1)
+    agents.listing = ClusterStateError("found none of 1 running", place="namespace cilium")
+    assert "the agents cannot be listed (namespace cilium: found none" in refused(agents, "default/a")
+    agents.steps = [lambda: None, lambda: setattr(agents, "listing", None)]
+    assert run(agents, "default/a").endpoints
+
+
+def test_what_no_waiting_will_change_is_raised(n1: Agent) -> None:
+    n1.silent = KubeError(403, "Forbidden", "no exec for you")
+    with pytest.raises(KubeError, match="no exec for you"):
+        run(FakeAgents(n1), "default/a")
+    agents = FakeAgents(n1)
+    agents.listing = KubeError(403, "Forbidden", "no pods for you")
+    with pytest.raises(KubeError, match="no pods for you"):
+        run(agents, "default/a")
+
+
+def test_gone(n1: Agent) -> None:
+    n1.change("u-demo")
+    n1.realize()
+    assert f"not gone within 1 s: the agent on n1 still holds {DEMO}" in refused(
+        FakeAgents(n1), "default/a", gone=True
+    )
+    n1.change("u-demo", gone=True)
+    assert "expected ready at 5" in refused(FakeAgents(n1), "default/a", gone=True)
+    n1.realize()
+    proof = run(FakeAgents(n1), "default/a", gone=True)
+    assert proof.gone
+    assert "no longer enforced" in str(proof)
+
+
+def test_other_people_s_policies_are_not_waited_for(n1: Agent) -> None:
+    n1.change("u-demo")
+    agents = FakeAgents(n1)
+
+    def others_go_on() -> None:
+        n1.endpoints["default/a"] = endpoint("default/a", 4)
+        for number in range(10):
+            n1.change(f"u-{number}")
+
+    agents.steps = [lambda: None, others_go_on]
+    assert run(agents, "default/a").endpoints[0].revision == 4
+
+
+def test_a_policy_that_comes_and_goes_starts_anew(n1: Agent) -> None:
+    n1.change("u-demo")
+    agents = FakeAgents(n1)
+
+    def again() -> None:
+        n1.change("u-demo")
+        n1.endpoints["default/a"] = endpoint("default/a", 5)  # realized the gap, not the return
+
+    agents.steps = [lambda: None, lambda: n1.change("u-demo", gone=True), again]
+    assert "revision 5, expected ready at 6" in refused(agents, "default/a")
+
+
+def test_a_restarted_agent_counts_from_the_start(n2: Agent) -> None:
+    n2.change("u-demo")
+    agents = FakeAgents(n2)
+
+    def restarted() -> None:
+        n2.revision = 2
+        n2.realize()
+
+    agents.steps = [lambda: None, restarted]
+    assert run(agents, "default/c").endpoints[0].revision == 2
+
+
+def test_all_policies_of_a_proof(n1: Agent) -> None:
+    n1.change("u-demo")
+    n1.realize()
+    with pytest.raises(EnforcementNotProven) as caught:
+        prove(
+            FakeAgents(n1),  # type: ignore[arg-type]
+            VirtualClock(),
+            [DEMO, OTHER],
+            ["default/a"],
+            gone=False,
+            timeout_s=0.1,
+        )
+    assert f"does not hold {OTHER} at" in str(caught.value)
+    assert caught.value.place == f"{DEMO}, {OTHER}"
+
+
+@given(st.lists(st.sampled_from(["take", "drop", "other", "realize"]), max_size=12))
+def test_never_proven_before_the_datapath_has_it(steps: list[str]) -> None:
+    agent = Agent("n1")
+    agent.holds("default/a")
+    agents = FakeAgents(agent)
+    actions: dict[str, Callable[[], object]] = {
+        "take": lambda: agent.change("u-demo") if "u-demo" not in agent.uids else None,
+        "drop": lambda: agent.change("u-demo", gone=True) if "u-demo" in agent.uids else None,
+        "other": lambda: agent.change("u-other"),
+        "realize": agent.realize,
+    }
+    agents.steps = [actions[step] for step in steps]
+    try:
+        run(agents, "default/a")
+    except EnforcementNotProven:
+        known = agent.endpoints["default/a"]
+        assert "u-demo" not in agent.uids or "u-demo" not in known.policies
+    else:
+        assert "u-demo" in agent.uids
+        assert "u-demo" in agent.endpoints["default/a"].policies
