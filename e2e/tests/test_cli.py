@@ -247,7 +247,7 @@ def test_the_list_needs_no_engine_and_tells_all(tmp_path):
     done = run("run", "--list", "--topology=single-node", "-n", "3", f"--repository={ROOT}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    for start in (
+    for beginning in (
         "topology single-node: ",
         "  1 control-plane, 0 worker, ipv4; tier quick; capabilities: none",
         "release cilium/cilium: chart cilium ",
@@ -257,7 +257,9 @@ def test_the_list_needs_no_engine_and_tells_all(tmp_path):
         "would be skipped: 1",
         "  connectivity/test_reach.py::test_every_agent_reaches_every_other: topology single-node with this ",
     ):
-        assert [line for line in lines if line.startswith(start)], f"no line {start!r} in:\n{done.stdout}"
+        assert [line for line in lines if line.startswith(beginning)], (
+            f"no line {beginning!r} in:\n{done.stdout}"
+        )
 
 
 @pytest.mark.parametrize(("backend", "ci"), [("auto", "true"), ("kind", "")])
