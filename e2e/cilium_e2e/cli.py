@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from cilium_e2e.commands import bench_oracle, verdicts
 from cilium_e2e.model import HarnessError, InputError, Topology
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import (
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and given.command != "run":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        if "run" in given:  # a command of its own module
+            return int(given.run(given))
         return int(given.function(given, rest))
     except HarnessError as error:
         print(f"cilium-e2e: {error}", file=sys.stderr)  # noqa: T201 - a command line tool talks to its user
@@ -85,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     clusters.add_argument("--kind-bin", metavar="FILE", help="for delete and sweep; PATH by default")
     _shared(clusters)
     clusters.set_defaults(function=_clusters)
+    verdicts.add_arguments(commands)
+    bench = commands.add_parser("bench", allow_abbrev=False, help="measure, in ratios taken in one run")
+    bench_oracle.add_arguments(bench.add_subparsers(dest="bench", required=True))
     return parser
 
 

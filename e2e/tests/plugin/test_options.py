@@ -14,7 +14,8 @@ from cilium_e2e.session import Options
 @pytest.fixture
 def parsed(pytester, monkeypatch):
     """The options of a command line, in an empty folder with a values file, a chart and a kind."""
-    for name in ("values.yaml", "chart.tgz", "kind"):
+    monkeypatch.setenv("XDG_STATE_HOME", str(pytester.path / "state"))
+    for name in ("values.yaml", "chart.tgz", "kind", "kubeconfig"):
         (pytester.path / name).touch()
     for name in ("tree", "shapes"):
         (pytester.path / name).mkdir()
