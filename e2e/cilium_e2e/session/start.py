@@ -78,7 +78,7 @@ class KindSession:
             preflight.check(host, prepared.topology, prepared.repository.effective)
             kind = self._new(prepared.topology.name)
             sweep(self._registry, engine, kind, self._say)
-            kept = self._claim(kind)
+            kept = self._claim(kind, prepared.topology.name)
         except BaseException:
             self._claims.close()
             engine.close()
@@ -128,11 +128,12 @@ class KindSession:
         kind.ensure_kind()
         return kind
 
-    def _claim(self, kind: KindCluster) -> Record | None:
+    def _claim(self, kind: KindCluster, topology: str) -> Record | None:
         """Own the name; answers the record of a kept cluster to take up, None for one to be made.
 
         Raises:
-            BackendUnavailable: somebody else's cluster has this name, or a run that is alive has it.
+            BackendUnavailable: somebody else's cluster has this name, a run that is alive has it, or the
+                kept one is of another topology. It is left alone.
         """
         self._claims.enter_context(self._registry.claim(kind.name))
         record = self._registry.find(kind.name)
@@ -140,6 +141,12 @@ class KindSession:
         if not exists:
             return None
         if record is not None and record.keep and record.handle:
+            if record.topology != topology:
+                raise BackendUnavailable(
+                    f"the kept cluster has the topology {record.topology}, asked for is {topology}",
+                    place=f"--cluster-name {kind.name}",
+                    hint="Choose another name, or the same topology.",
+                )
             return record
         raise BackendUnavailable(
             f"a kind cluster {kind.name!r} exists already, and it is no kept one of ours",
@@ -164,7 +171,6 @@ class KindSession:
             with timeline.phase(CREATE):
                 _create(kind, prepared.kind_config)
         else:
-            self._same_topology(kept, prepared)
             self._say(f"cluster {kind.name} was kept, and is used again")
         installation = Installation(prepared, engine, kind.name, timeline, self._say)
         kube, differences = installation.run(kind.kubeconfig_path, again=kept is not None)
@@ -177,17 +183,11 @@ class KindSession:
         self._registry.write(replace(record, handle=handle.to_data()))
         return handle
 
-    def _same_topology(self, kept: Record, prepared: Prepared) -> None:
-        if kept.topology != prepared.topology.name:
-            raise BackendUnavailable(
-                f"the kept cluster has the topology {kept.topology}, asked for is {prepared.topology.name}",
-                place=f"--cluster-name {kept.name}",
-                hint="Choose another name, or the same topology.",
-            )
-
 
 def sweep(registry: Registry, engine: Engine, kind: KindCluster, say: Say) -> list[str]:
     """Delete the clusters that dead runs left on this engine; answers their names.
+
+    One that cannot be deleted, or that another run sweeps just now, is told and keeps nobody from anything.
 
     Args:
         registry: the user's clusters.
@@ -197,11 +197,14 @@ def sweep(registry: Registry, engine: Engine, kind: KindCluster, say: Say) -> li
     """
     swept: list[str] = []
     for record in registry.left_over(os.environ.get("DOCKER_HOST", "")):
-        with registry.claim(record.name):
-            say(f"sweeping cluster {record.name}, which a run that is dead left behind")
-            left = KindCluster(record.name, state=kind.path, kind_path=kind.kind_path)
-            delete(left, engine, registry)
-            swept.append(record.name)
+        try:
+            with registry.claim(record.name):
+                say(f"sweeping cluster {record.name}, which a run that is dead left behind")
+                left = KindCluster(record.name, state=kind.path, kind_path=kind.kind_path)
+                delete(left, engine, registry)
+                swept.append(record.name)
+        except HarnessError as error:
+            say(f"  not swept: {error}")
     return swept
 
 

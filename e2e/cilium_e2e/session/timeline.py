@@ -50,6 +50,8 @@ class Timeline:
     def phase(self, name: str, *, after: tuple[str, ...] = ()) -> Iterator[Callable[[str], None]]:
         """Measure a block; what it yields tells progress within it, each state once.
 
+        A phase that does not come to its end is told, and stands in no timeline.
+
         Args:
             name: unique within the timeline.
             after: the phases without which this one could not start.
@@ -64,7 +66,12 @@ class Timeline:
                 self._say(f"  {name}, {self._clock.monotonic() - start:5.1f} s: {state}")
 
         self._say(f"{name} …")
-        yield progress
+        try:
+            yield progress
+        except BaseException as error:
+            how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self._say(f"{name}: {how} after {self._clock.monotonic() - start:.1f} s")
+            raise
         took = self._clock.monotonic() - start
         with self._lock:
             self.phases.append(Phase(name, start - self._start, took, after))
@@ -98,7 +105,7 @@ class Timeline:
         ratio = self.total_s / length if length else 1.0
         return [
             *rows,
-            f"{'total':<{width}}  {self.total_s:17.1f} s",
+            f"{'total':<{width}}  {self.total_s:16.1f} s",
             f"critical path {length:.1f} s (total is {ratio:.2f} times that): {' → '.join(way)}",
         ]
 

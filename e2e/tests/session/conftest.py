@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import pytest
 
 from cilium_e2e.cluster.engine import NodeContainer
 from cilium_e2e.model import KubeError, ObjectList
-from cilium_e2e.session import Options, prepare, start
+from cilium_e2e.session import Options, attach, existing, install, prepare, start
 
 FILES = {
     "manifests/flux-system/kustomization.yaml": """\
@@ -65,7 +66,7 @@ FILES = {
         networking: {disableDefaultCNI: true, kubeProxyMode: none}
         nodes:
           - role: control-plane
-            extraMounts: [{hostPath: clusters/default/extra.conf, containerPath: /extra.conf}]
+            extraMounts: [{hostPath: extra.conf, containerPath: /extra.conf}]
           - role: worker
         """,
     "clusters/default/extra.conf": "",
@@ -130,6 +131,8 @@ class World:
     served: dict[str, bytes] = field(default_factory=dict)
     kind_config: str = ""
     plan: object = None
+    deleted: list[str] = field(default_factory=list)
+    release: dict | None = None
 
     def step(self, name: str) -> None:
         self.log.append(name)
@@ -156,17 +159,23 @@ def _node(name: str, *labels: str) -> dict:
 
 @pytest.fixture
 def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
-    """The names that session.start uses, replaced by recorders."""
+    """The names that a session uses, replaced by recorders."""
     made = World(images={"r.example/cilium:v1.18.9", "flux.example/helm-controller:v1"})
     step = made.step
 
     class Engine:
         version = "99.1"
+        local = False
 
         def __init__(self):
             step("engine")
 
+        def info(self):
+            return {"CgroupVersion": "2", "KernelVersion": "6.1"}
+
         def nodes(self, cluster):
+            if cluster not in made.clusters:
+                return []
             return [
                 NodeContainer(f"{cluster}-control-plane", "control-plane"),
                 NodeContainer(f"{cluster}-worker", "worker"),
@@ -188,7 +197,7 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
     class KindCluster:
         def __init__(self, name, *, state, image=None, kind_path=None):
             state.mkdir(parents=True, exist_ok=True)
-            self.name, self.image, self.kind_path = name, image, kind_path
+            self.name, self.image, self.kind_path, self.path = name, image, kind_path, state
             self.kubeconfig_path = state / f"{name}.kubeconfig"
 
         def ensure_kind(self):
@@ -196,14 +205,18 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
 
         def names(self):
             step("names")
-            return made.clusters
+            return list(made.clusters)
 
         def create(self, config_file):
             made.kind_config = config_file.read_text()
+            made.clusters.append(self.name)
             step("create")
 
         def delete(self):
             step("delete")
+            made.deleted.append(self.name)
+            if self.name in made.clusters:
+                made.clusters.remove(self.name)
 
     class ArtifactServer:
         def __init__(self, engine, cluster, *, image):
@@ -217,7 +230,7 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
             made.served.update(files)
 
     class LiveTransport:
-        def __init__(self, kubeconfig):
+        def __init__(self, kubeconfig, *, context=""):
             step("connect")
 
         def list(self, ref, *, label_selector="", field_selector=""):
@@ -228,13 +241,19 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
                 items = [_node(f"pod-{n}") for n in range(2)]
             return ObjectList(items, "1")
 
+        def get(self, ref):
+            step(f"get {ref.kind}")
+            if made.release is None:
+                raise KubeError(404, "NotFound", "not found", place=str(ref))
+            return made.release
+
         def watch(self, *_, **__):
             raise KubeError(500, "InternalError", "a fake has nothing more to show")
 
         def close(self):
             step("disconnect")
 
-    def load(engine, cluster, images):
+    def load(engine, cluster, images, *, stop):
         step("load")
         made.loaded += images
 
@@ -245,30 +264,31 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
 
         return call
 
-    monkeypatch.setattr(start, "Engine", Engine)
-    monkeypatch.setattr(start, "KindCluster", KindCluster)
-    monkeypatch.setattr(start, "ArtifactServer", ArtifactServer)
-    monkeypatch.setattr(start, "image_loader", SimpleNamespace(load=load))
-    monkeypatch.setattr(
-        start, "node_endpoint", SimpleNamespace(PORT=7445, install=lambda *_: step("endpoint"))
+    reconcile = SimpleNamespace(
+        install=lambda *_, **__: step("install"),
+        apply=planned("apply"),
+        apply_without_release=planned("apply without release"),
+        wait_controllers=lambda *_, **__: step("controllers"),
+        apply_release=planned("apply release"),
+        wait_release=planned("release"),
+        wait_layers=planned("layers"),
     )
-    monkeypatch.setattr(
-        start,
-        "reconcile",
-        SimpleNamespace(
-            install=lambda *_, **__: step("install"),
-            apply=planned("apply"),
-            wait_controllers=lambda *_, **__: step("controllers"),
-            wait_release=planned("release"),
-            wait_layers=planned("layers"),
-        ),
-    )
-    # In place of the module: importing the real one takes seconds.
-    monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=LiveTransport))
 
     def prepare_(options):
         step("prepare")
-        return prepared
+        return dataclasses.replace(prepared, options=options)
 
-    monkeypatch.setattr(start, "prepare", prepare_)
+    monkeypatch.setattr(start, "Engine", Engine)
+    monkeypatch.setattr(start, "KindCluster", KindCluster)
+    monkeypatch.setattr(install, "image_loader", SimpleNamespace(load=load))
+    endpoint = SimpleNamespace(PORT=7445, install=lambda *_: step("endpoint"))
+    monkeypatch.setattr(install, "node_endpoint", endpoint)
+    monkeypatch.setattr(attach, "Engine", Engine)
+    for module in (install, attach):
+        monkeypatch.setattr(module, "ArtifactServer", ArtifactServer)
+        monkeypatch.setattr(module, "reconcile", reconcile)
+    for module in (start, attach, existing):
+        monkeypatch.setattr(module, "prepare", prepare_)
+    # In place of the module: importing the real one takes seconds.
+    monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=LiveTransport))
     return made

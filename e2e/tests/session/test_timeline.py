@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cilium_e2e.session.timeline import Phase, Timeline
@@ -42,7 +44,7 @@ def test_phases_are_measured_from_the_start_of_the_timeline(hand, said):
     with timeline.phase("install Flux"):
         hand.sleep(3)
     assert timeline.phases == [Phase("create", 1.0, 20.5), Phase("install Flux", 22.0, 3.0)]
-    assert timeline.lines() == [
+    assert timeline.lines()[:3] == [
         "create           1.0 s +  20.5 s",
         "install Flux    22.0 s +   3.0 s",
         "total                     25.0 s",
@@ -84,6 +86,24 @@ def test_a_phase_that_does_not_end_well_says_so_and_is_not_counted(hand, said, e
 
 
 def test_an_empty_timeline_has_a_total(hand, said):
+    assert Timeline(hand, said.append).lines()[0].split() == ["total", "0.0", "s"]
+
+
+def test_the_critical_path_is_the_longest_way_of_what_waited_for_what(hand, said):
     timeline = Timeline(hand, said.append)
-    hand.sleep(2)
-    assert [line.split() for line in timeline.lines()] == [["total", "2.0", "s"]]
+    with timeline.phase("create"):
+        hand.sleep(10)
+    with timeline.phase("images", after=("create",)):
+        hand.sleep(5)
+    with timeline.phase("flux", after=("create",)):
+        hand.sleep(2)
+    with timeline.phase("release", after=("flux", "images")):
+        hand.sleep(1)
+    assert timeline.critical_path() == (["create", "images", "release"], 16.0)
+    assert timeline.total_s == 18.0
+    assert timeline.lines()[-1] == (
+        "critical path 16.0 s (total is 1.12 times that): create → images → release"
+    )
+    kept = json.loads(timeline.to_json())
+    assert (kept["total_s"], kept["critical_path_s"]) == (18.0, 16.0)
+    assert kept["phases"][1] == {"name": "images", "start_s": 10.0, "took_s": 5.0, "after": ["create"]}
