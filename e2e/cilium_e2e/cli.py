@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from cilium_e2e.model import HarnessError
+from cilium_e2e.commands import bench_oracle, verdicts
+from cilium_e2e.model import HarnessError, InputError, Topology
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import (
     DEFAULT_PATH,
@@ -20,6 +21,7 @@ from cilium_e2e.repository import (
     load_topology,
 )
 
+ACTIONS = ("list", "delete", "sweep")
 _DEFAULT_WORKERS = "2"
 # Flags of `run` that pytest knows under another name, because pytest-kind brought it.
 _RENAMED = {"--node-image": "--kind-image"}
@@ -32,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and given.command != "run":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        if "run" in given:  # a command of its own module
+            return int(given.run(given))
         return int(given.function(given, rest))
     except HarnessError as error:
         print(f"cilium-e2e: {error}", file=sys.stderr)  # noqa: T201 - a command line tool talks to its user
@@ -40,11 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="cilium-e2e", description="End-to-end tests for Cilium on GitOps clusters."
+        prog="cilium-e2e", description="End-to-end tests for Cilium on GitOps clusters.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser(
         "run",
+        allow_abbrev=False,  # what looks like ours cut short is pytest's
         help="create a cluster, let Flux install the tree's Cilium, run the suites, delete the cluster",
         description=(
             "Runs pytest on the suites. Options that are not listed here are pytest's own "
@@ -62,13 +67,30 @@ def _parser() -> argparse.ArgumentParser:
         ("--flux-manifest", "FILE|URL"),
         ("--agent-image", "IMAGE"),
         ("--step-timeout", "S"),
+        ("--context", "NAME"),
     ):
         run.add_argument(flag, metavar=metavar, default=None)
     run.add_argument("--external", action="append", default=[], metavar="NS/NAME=DIR|skip")
+    run.add_argument("--feature-gate", action="append", default=[], metavar="NAME=BOOL")
     run.set_defaults(function=_run)
-    clusters = commands.add_parser("clusters", help="list topologies, and what the release means on them")
+    clusters = commands.add_parser(
+        "clusters",
+        allow_abbrev=False,
+        help="show topologies; list, delete or sweep the clusters that runs have made",
+        description=(
+            "Without an action: the topologies, and with --topology what the release means on one. "
+            "list: the clusters that runs of this user have made. delete NAME ...: delete them. "
+            "sweep: delete those that dead runs left behind."
+        ),
+    )
+    clusters.add_argument("action", nargs="?", choices=ACTIONS, default=None)
+    clusters.add_argument("names", nargs="*", metavar="NAME", help="for delete")
+    clusters.add_argument("--kind-bin", metavar="FILE", help="for delete and sweep; PATH by default")
     _shared(clusters)
     clusters.set_defaults(function=_clusters)
+    verdicts.add_arguments(commands)
+    bench = commands.add_parser("bench", allow_abbrev=False, help="measure, in ratios taken in one run")
+    bench_oracle.add_arguments(bench.add_subparsers(dest="bench", required=True))
     return parser
 
 
@@ -86,7 +108,7 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
     suites = Path(str(resources.files("cilium_e2e.suites")))
     if given.list:
         _describe(given)
-        rest = [*rest, "--collect-only", "-q", "-p", "no:xdist"]
+        rest = [*rest, "--collect-only", "-q", "-n", "0"]
     elif not any(word == "-n" or word.startswith(("-n", "--numprocesses")) for word in rest):
         rest = ["-n", _DEFAULT_WORKERS, "--dist", "worksteal", *rest]
     rest = [word for word in rest if word != "--"]
@@ -100,7 +122,8 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
     sys.stdout.flush()
     # In place of this process: pytest must import the package itself to rewrite its assertions, and signals
     # must reach it directly.
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *words])  # noqa: S606 - no shell is wanted
+    # -P keeps the working directory off the module path: a user's tree may have a folder named kubernetes.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "pytest", *words])  # noqa: S606 - no shell is wanted
 
 
 def _as_pytest(given: argparse.Namespace) -> list[str]:
@@ -117,24 +140,42 @@ def _as_pytest(given: argparse.Namespace) -> list[str]:
 
 def _clusters(given: argparse.Namespace, rest: list[str]) -> int:
     del rest
+    if given.action is not None:
+        from cilium_e2e.commands import clusters  # noqa: PLC0415 - needs the engine's client, the rest does not
+
+        if (given.action == "delete") is not bool(given.names):
+            raise InputError("names are for delete, and delete needs at least one", place="clusters")
+        return clusters.run(given)
     folder = clusters_folder(Path(given.repository), Path(given.clusters) if given.clusters else None)
     for topology in load_topologies(folder):
         if given.topology not in (None, topology.name):
             continue
-        shape = f"{topology.control_planes} control-plane, {topology.workers} worker, {topology.ip_family}"
-        _say(f"{topology.name}: {topology.description}")
-        capabilities = ", ".join(sorted(c.value for c in topology.capabilities)) or "none"
-        _say(f"  {shape}; tier {topology.tier.value}; capabilities: {capabilities}")
+        _shape(topology)
         for patch in topology.patches:
             _say(f"  differs: {dict(patch.values)} ({patch.reason})")
     if given.topology is not None:
-        _describe(given)
+        _release(_load(given))
     return 0
 
 
+def _shape(topology: Topology, indent: str = "") -> None:
+    """A topology: what it is for, its nodes, what tests may rely on."""
+    shape = f"{topology.control_planes} control-plane, {topology.workers} worker, {topology.ip_family}"
+    capabilities = ", ".join(sorted(c.value for c in topology.capabilities)) or "none"
+    _say(f"{indent}{topology.name}: {topology.description}")
+    _say(f"  {shape}; tier {topology.tier.value}; capabilities: {capabilities}")
+
+
 def _describe(given: argparse.Namespace) -> None:
-    """The release under test and what it means on a topology."""
+    """The topology, and what the release under test means on it."""
     repository = _load(given)
+    if repository.topology is not None:
+        _shape(repository.topology, "topology ")
+    _release(repository)
+
+
+def _release(repository: Repository) -> None:
+    """The release under test, its features, and how it differs from the repository's."""
     release = repository.release
     _say(
         f"release {release.name}: chart {release.chart.name} {release.chart.version} from {release.chart.url}"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
+import socket
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TypeVar
+from typing import Any, TypeVar
 
 import docker
 import docker.errors
 from docker.models.containers import Container
+from docker.utils.socket import frames_iter
 from requests.exceptions import RequestException
 
 from cilium_e2e.model import BackendUnavailable, EngineError
@@ -88,19 +88,50 @@ class Engine:
             raise _failed(f"looking up image {image}", error) from error
         return True
 
-    @contextmanager
-    def saved(self, image: str) -> Iterator[Path]:
-        """An image as an archive in a temporary file, as ``docker save`` writes it."""
-        with tempfile.NamedTemporaryFile(prefix="cilium-e2e-image-", suffix=".tar") as archive:
+    def save(self, image: str) -> Iterator[bytes]:
+        """An image as an archive, in pieces, as ``docker save`` writes it."""
+        # Not Image.save(): it refuses names that the engine accepts, such as docker.io/library/x.
+        pieces = iter(self._try(lambda: self._docker.api.get_image(image), f"saving image {image}"))
+        while (piece := self._try(lambda: next(pieces, None), f"saving image {image}")) is not None:
+            yield piece
 
-            def save() -> None:
-                # Not Image.save(): it refuses names that the engine accepts, such as docker.io/library/x.
-                for chunk in self._docker.api.get_image(image):
-                    archive.write(chunk)
-                archive.flush()
+    def feed(self, container: str, command: Sequence[str], pieces: Iterable[bytes]) -> None:
+        """Run a command in a container with ``pieces`` as its standard input.
 
-            self._try(save, f"saving image {image}")
-            yield Path(archive.name)
+        Raises:
+            EngineError: it exited with another code than 0, or stopped reading; the message holds its words.
+        """
+        place = f"{command[0]} in container {container}"
+        api = self._docker.api
+
+        def open_exec() -> tuple[str, Any]:
+            created = api.exec_create(container, list(command), stdin=True)
+            return created["Id"], api.exec_start(created["Id"], socket=True)
+
+        number, stream = self._try(open_exec, place)
+        # Over a local engine's socket or plain TCP the library wraps the socket; over TLS it is bare.
+        raw = getattr(stream, "_sock", stream)
+        frames: Any = frames_iter  # untyped in the library
+        refused = ""
+        output = b""
+        try:
+            for piece in pieces:
+                raw.sendall(piece)
+            raw.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            refused = f"it stopped reading ({error}); "  # what it said before is still to be read
+        try:
+            for _, part in frames(stream, tty=False):
+                output += part
+        except (OSError, docker.errors.DockerException) as error:
+            refused = refused or f"its output broke off ({error}); "
+        finally:
+            stream.close()
+            raw.close()  # closing what wraps it leaves it open
+        code = self._try(lambda: api.exec_inspect(number)["ExitCode"], place)
+        if code != 0 or refused:
+            words = output.decode(errors="replace").strip()[-500:]
+            raise EngineError(f"{refused}exit code {code}: {words}", place=place)
 
     def execute(self, container: str, command: Sequence[str]) -> str:
         """Run a command in a container to its end; answers standard output.
@@ -124,15 +155,12 @@ class Engine:
                 info = tarfile.TarInfo(name)
                 info.size, info.mode = len(content), mode
                 tar.addfile(info, io.BytesIO(content))
-        self._put_tar(container, folder, buffer.getvalue())
-
-    def put_large(self, container: str, folder: str, name: str, source: Path) -> None:
-        """Write one large file into a folder of a container, without reading it into memory."""
-        with tempfile.TemporaryFile(prefix="cilium-e2e-put-") as stream:
-            with tarfile.open(fileobj=stream, mode="w") as tar:
-                tar.add(source, arcname=name)
-            stream.seek(0)
-            self._put_tar(container, folder, stream)
+        stored = self._try(
+            lambda: self._get(container).put_archive(folder, buffer.getvalue()),
+            f"copying into {container}:{folder}",
+        )
+        if not stored:
+            raise EngineError("the engine did not take the files", place=f"{container}:{folder}")
 
     def run(
         self,
@@ -159,6 +187,16 @@ class Engine:
         """The end of a container's log."""
         raw = self._try(lambda: self._get(container).logs(tail=50), f"reading the log of {container}")
         return bytes(raw).decode(errors="replace")
+
+    def info(self) -> dict[str, Any]:
+        """What the engine says of itself and of its host."""
+        found: dict[str, Any] = self._try(lambda: self._docker.info(), "asking for its info")  # noqa: PLW0108
+        return found
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine, so that its host's files are ours to look at."""
+        return str(self._docker.api.base_url).startswith(("http+unix://", "http+docker://localhost"))
 
     def running(self, container: str) -> bool:
         """Whether a container exists and runs."""
@@ -192,14 +230,6 @@ class Engine:
 
     def _get(self, name: str) -> Container:
         return self._docker.containers.get(name)
-
-    def _put_tar(self, container: str, folder: str, data: bytes | IO[bytes]) -> None:
-        stored = self._try(
-            lambda: self._get(container).put_archive(folder, data),
-            f"copying into {container}:{folder}",
-        )
-        if not stored:
-            raise EngineError("the engine did not take the files", place=f"{container}:{folder}")
 
     def _try(self, call: Callable[[], T], what: str) -> T:
         try:

@@ -8,8 +8,10 @@ from contextlib import ExitStack
 
 from cilium_e2e.cluster.agents import CiliumAgents
 from cilium_e2e.cluster.enforcement import prove
+from cilium_e2e.cluster.relay_link import RelayLink
+from cilium_e2e.hubble import complete_flows
 from cilium_e2e.hubble.relay import RelaySource
-from cilium_e2e.kube import Kube, LocalForward
+from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     Clock,
     ClusterInfo,
@@ -18,7 +20,6 @@ from cilium_e2e.model import (
     ExecStream,
     Flow,
     FlowFilter,
-    FlowsLost,
     KubeTransport,
     PolicyRef,
     Prober,
@@ -33,8 +34,7 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.probe import BATCH_COMMAND, CONTAINER, BatchClient
 
-RELAY_SELECTOR = "k8s-app=hubble-relay"
-RELAY_PORT = 4245
+_FLOWS_TIMEOUT_S = 30.0
 
 
 class LiveCluster:
@@ -125,35 +125,14 @@ class LiveCluster:
         """
         with self._lock:
             if self._relay is None:
-                pods = Ref("v1", "Pod", namespace=self._info.cilium_namespace)
-                running = [
-                    pod["metadata"]["name"]
-                    for pod in self.api.list_all(pods, label_selector=RELAY_SELECTOR)
-                    if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
-                ]
-                if not running:
-                    raise ClusterStateError(
-                        f"expected a running pod with {RELAY_SELECTOR}, found none",
-                        place=f"namespace {self._info.cilium_namespace}",
-                        hint="Does the release enable hubble.relay?",
-                    )
-                pod = Ref("v1", "Pod", running[0], self._info.cilium_namespace)
-                forward = self._open.enter_context(LocalForward(self._transport, pod, RELAY_PORT))
-                self._relay = self._open.enter_context(RelaySource(forward.address, clock=self._clock))
+                link = RelayLink(self.api, self.agents, self._info.cilium_namespace)
+                self._open.callback(link.close)
+                self._relay = link.source
             return self._relay
 
     def flows(self, window: TimeWindow, filter: FlowFilter) -> list[Flow]:  # noqa: A002 - Hubble's word
         """See :class:`~cilium_e2e.model.Cluster`."""
-        relay = self.relay()
-        relay.wait_past(window.end_s, timeout_s=30.0)
-        found = relay.flows(window, filter)
-        if lost := relay.lost(window):
-            raise FlowsLost(
-                "; ".join(f"{entry.count} events lost by {entry.source} on {entry.node}" for entry in lost),
-                place="Hubble",
-                hint="Raise hubble.eventQueueSize or hubble.eventBufferCapacity, or lower the load.",
-            )
-        return found
+        return complete_flows(self.relay(), window, filter, timeout_s=_FLOWS_TIMEOUT_S)
 
     def endpoints(self) -> list[Endpoint]:
         """See :class:`~cilium_e2e.model.Cluster`."""

@@ -11,12 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from cilium_e2e.flux.manifest import NAMESPACE
-from cilium_e2e.flux.patches import check_reach, delete_patches, json_patch, plumbing, stub_patches
+from cilium_e2e.flux.patches import (
+    check_reach,
+    delete_patches,
+    json_patch,
+    plumbing,
+    stub_patches,
+    value_operations,
+)
 from cilium_e2e.model import Difference, InputError, Object, Ref
-from cilium_e2e.repository import BuiltObject, ExternalLayer, Layer, Repository, values_patch
+from cilium_e2e.repository import BuiltObject, ExternalLayer, Layer, Repository
 
 TREE = "cilium-e2e-tree"
 """The OCIRepository that stands for the working tree."""
@@ -52,6 +57,8 @@ class Deployment:
         sources: OCIRepositories, and the sources of external layers.
         kustomizations: in the tree's order.
         release: the HelmRelease they bring.
+        release_layer: the Kustomization that brings it.
+        digest: the published tree's digest, as Flux reports it.
         chart: the HelmChart that Flux makes for it; empty name where the release has a chartRef.
         target_namespace: where the release's pods run.
         differences: what they change about the tree.
@@ -62,6 +69,8 @@ class Deployment:
     release: Ref = field(default_factory=lambda: Ref("", ""))
     chart: Ref = field(default_factory=lambda: Ref("", ""))
     target_namespace: str = ""
+    release_layer: Ref = field(default_factory=lambda: Ref("", ""))
+    digest: str = ""
     differences: list[Difference] = field(default_factory=list)
 
 
@@ -90,7 +99,9 @@ def plan(
     """
     release = repository.release.ref
     chart_namespace = repository.release.chart.source.namespace or release.namespace
-    result = Deployment(release=release, target_namespace=repository.release.target_namespace)
+    result = Deployment(
+        release=release, target_namespace=repository.release.target_namespace, digest=tree.digest
+    )
     if repository.release.object["spec"].get("chart"):
         result.chart = Ref(
             "source.toolkit.fluxcd.io/v1", "HelmChart", f"{release.namespace}-{release.name}", chart_namespace
@@ -110,6 +121,8 @@ def plan(
         own = _own(repository, layer, changes, order, result)
         if own is not None:
             result.kustomizations.append(own)
+            if layer.name == repository.release.layer:
+                result.release_layer = Ref.of(own)
     return result
 
 
@@ -271,10 +284,7 @@ def _changes(
     """What this run changes about the release and its chart's source."""
     release = repository.release
     changes: list[_Change] = []
-    operations: list[Object] = []
-    values = values_patch(release, overrides)
-    if values is not None:
-        operations += yaml.safe_load(values["patch"])
+    operations = value_operations(release.object, overrides)
     if chart.version or chart.url:
         if not release.object["spec"].get("chart"):
             raise InputError(

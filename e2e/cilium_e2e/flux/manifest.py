@@ -121,8 +121,21 @@ def parse(content: bytes, *, origin: str, node: str, api_host: str, api_port: in
         _patched(deployments[name], node=node, api_host=api_host, api_port=api_port) for name in _CONTROLLERS
     )
     images = tuple(_container(doc)["image"] for doc in controllers)
-    rest = tuple(doc for doc in kept if doc["kind"] != "Deployment")
+    rest = tuple(_admitting(doc) for doc in kept if doc["kind"] != "Deployment")
     return FluxManifest(origin, rest, controllers, images)
+
+
+def _admitting(obj: Object) -> Object:
+    """Flux's namespace with a Pod Security level that admits pods on the host network; others as they are.
+
+    Where baseline is enforced by default, as on Talos, the patched controllers would be refused.
+    """
+    if obj["kind"] != "Namespace":
+        return obj
+    labelled = copy.deepcopy(obj)
+    labels = labelled["metadata"].setdefault("labels", {})
+    labels.update({f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")})
+    return labelled
 
 
 def _patched(deployment: Object, *, node: str, api_host: str, api_port: int) -> Object:

@@ -6,6 +6,7 @@ names after that. So a patch names as little as it can: a kind where that is eno
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,37 @@ def json_patch(layer: Layer, target: BuiltObject, operations: Sequence[Object]) 
     """An entry for ``spec.patches`` that changes one object of a layer."""
     (selector,) = _selectors(layer, [target])
     return {"target": selector, "patch": json.dumps(list(operations))}
+
+
+def value_operations(release: Object, overrides: Mapping[str, Any]) -> list[Object]:
+    """JSON patch operations that put chart values over a HelmRelease's inline ones.
+
+    No merge patch: there ``null`` removes the key from the HelmRelease, where Helm takes it to remove a
+    default of the chart.
+    """
+    operations: list[Object] = []
+    inline = (release.get("spec") or {}).get("values")
+    if isinstance(inline, Mapping):
+        _put_over(inline, overrides, "/spec/values", operations)
+    elif overrides:
+        operations.append({"op": "add", "path": "/spec/values", "value": copy.deepcopy(dict(overrides))})
+    return operations
+
+
+def _put_over(
+    below: Mapping[str, Any], over: Mapping[str, Any], pointer: str, operations: list[Object]
+) -> None:
+    for key, value in over.items():
+        here = f"{pointer}/{_escaped(key)}"
+        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping):
+            _put_over(below[key], value, here, operations)
+        elif key not in below or below[key] != value or type(below[key]) is not type(value):
+            operations.append({"op": "add", "path": here, "value": copy.deepcopy(value)})
+
+
+def _escaped(key: Any) -> str:
+    """A key as a part of a JSON pointer."""
+    return str(key).replace("~", "~0").replace("/", "~1")
 
 
 def delete_patches(layer: Layer, targets: Sequence[BuiltObject]) -> list[Object]:
@@ -149,7 +181,7 @@ def _stubbed(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
     elif value in {STUB, STUB_BASE64}:
         yield pointer, value
     for key, item in entries:
-        yield from _stubbed(item, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
+        yield from _stubbed(item, f"{pointer}/{_escaped(key)}")
 
 
 def _at(obj: Any, pointer: str) -> Any:

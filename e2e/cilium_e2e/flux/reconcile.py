@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 
 from cilium_e2e.flux import explain
-from cilium_e2e.flux.deploy import Deployment
+from cilium_e2e.flux.deploy import TREE, Deployment
 from cilium_e2e.flux.manifest import NAMESPACE, FluxManifest
 from cilium_e2e.kube import Kube, condition, is_true
 from cilium_e2e.model import HarnessError, Object, ReconcileError, Ref, WaitTimeout
 
 Progress = Callable[[str], None]
 """Told the state of what is awaited, in Flux's own words, whenever it changes."""
+
+_Until = Callable[[Sequence[Object]], bool | None]
 
 _CRD = "apiextensions.k8s.io/v1"
 _HELM = "helm.toolkit.fluxcd.io/v2"
@@ -63,9 +65,23 @@ def install(kube: Kube, flux: FluxManifest, *, timeout_s: float) -> None:
 
 
 def apply(kube: Kube, deployment: Deployment) -> None:
-    """Hand Flux its sources and Kustomizations."""
+    """Hand Flux everything of a deployment."""
+    apply_without_release(kube, deployment)
+    apply_release(kube, deployment)
+
+
+def apply_without_release(kube: Kube, deployment: Deployment) -> None:
+    """Hand Flux the sources, and the Kustomizations that do not bring the release.
+
+    Those that depend on the release wait for it, the others need nothing of it.
+    """
     kube.apply_all(deployment.sources)
-    kube.apply_all(deployment.kustomizations)
+    kube.apply_all(obj for obj in deployment.kustomizations if Ref.of(obj) != deployment.release_layer)
+
+
+def apply_release(kube: Kube, deployment: Deployment) -> None:
+    """Hand Flux the Kustomization that brings the release."""
+    kube.apply_all(obj for obj in deployment.kustomizations if Ref.of(obj) == deployment.release_layer)
 
 
 def wait_controllers(kube: Kube, flux: FluxManifest, *, timeout_s: float) -> None:
@@ -92,8 +108,18 @@ def wait_controllers(kube: Kube, flux: FluxManifest, *, timeout_s: float) -> Non
         ) from error
 
 
-def wait_release(kube: Kube, deployment: Deployment, *, timeout_s: float, progress: Progress) -> None:
+def wait_release(
+    kube: Kube, deployment: Deployment, *, timeout_s: float, progress: Progress, again: bool = False
+) -> None:
     """Wait until the HelmRelease is ready.
+
+    Args:
+        kube: the cluster's API.
+        deployment: what was applied.
+        timeout_s: how long, in seconds.
+        progress: told what is awaited.
+        again: whether the release was there before, so that a ready one may still be the old one; then the
+            Kustomization that brings it must have applied the published tree, too.
 
     Raises:
         ReconcileError: Flux cannot, or it was not in time; the message explains why in Flux's own words,
@@ -105,21 +131,29 @@ def wait_release(kube: Kube, deployment: Deployment, *, timeout_s: float, progre
     stop = threading.Event()
     results: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
-    first = _Judge(kube, stop, progress, awaited=True)
-    others = {
-        Ref(_KUSTOMIZE, "Kustomization"): _Judge(kube, stop, progress, only=layers),
+    def applied(found: Sequence[Object]) -> bool | None:
+        """The release's Kustomization has applied the published tree."""
+        return True if _at_revision(found, {deployment.release_layer}, deployment.digest) else None
+
+    judges = {
+        helm: _Judge(kube, stop, progress, until=_all_ready),
+        Ref(_KUSTOMIZE, "Kustomization"): _Judge(
+            kube, stop, progress, only=layers, until=applied if again else None
+        ),
         deployment.chart: _Judge(kube, stop, progress),
     }
-    for ref, judge in {helm: first, **others}.items():
+    for ref, judge in judges.items():
         if ref.kind:
             arguments = (kube, ref, judge, timeout_s, results)
             threading.Thread(target=_watch, args=arguments, daemon=True, name=f"wait {ref}").start()
-    outcome = results.get()
-    stop.set()
-    if isinstance(outcome, HarnessError):
-        raise _explained(kube, deployment, outcome, [judge.told for judge in others.values()]) from outcome
-    if outcome is not None:
-        raise outcome
+    try:
+        for _ in range(2 if again else 1):
+            if (error := results.get()) is not None:
+                raise error
+    except HarnessError as error:
+        raise _explained(kube, deployment, error, [judge.told for judge in judges.values()]) from error
+    finally:
+        stop.set()
 
 
 def _watch(
@@ -129,7 +163,7 @@ def _watch(
 
     def step(found: Sequence[Object]) -> bool | None:
         judge(found)
-        return _all_ready(found) if judge.awaited else None
+        return judge.until(found) if judge.until else None
 
     try:
         kube.wait(ref, step, timeout_s=timeout_s, what=f"{ref} to be ready", describe=_states)
@@ -137,7 +171,7 @@ def _watch(
     except _Abandoned:
         return
     except WaitTimeout as error:
-        if judge.awaited:  # the others are watched for their failures only
+        if judge.until:  # the others are watched for their failures only
             results.put(error)
     except Exception as error:  # noqa: BLE001 - told by whoever waits, not by a dying thread
         results.put(error)
@@ -148,7 +182,8 @@ def _explained(
 ) -> ReconcileError:
     """An error of the wait, with what else is amiss: layers and chart where time ran out, pods, events."""
     release = deployment.release
-    lines = [line for line in told if line] if isinstance(error, WaitTimeout) else []
+    late = isinstance(error, WaitTimeout)
+    lines = [line for line in told if late and line and line not in error.message]
     for namespace in dict.fromkeys(filter(None, (release.namespace, deployment.target_namespace))):
         lines += explain.namespace(kube, namespace)
     return ReconcileError(
@@ -166,12 +201,14 @@ def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progres
         WaitTimeout: not in time; the message holds each one's state.
     """
     names = {Ref.of(obj) for obj in deployment.kustomizations}
+    ours = {Ref.of(obj) for obj in deployment.kustomizations if obj["spec"]["sourceRef"].get("name") == TREE}
     judge = _Judge(kube, threading.Event(), progress, only=names)
 
     def done(found: Sequence[Object]) -> bool | None:
         judge(found)
         ready = {_ref(obj) for obj in found if is_true(obj, "Ready")}
-        return True if {_named(name) for name in names} <= ready else None
+        all_ready = {_named(name) for name in names} <= ready
+        return True if all_ready and _at_revision(found, ours, deployment.digest) else None
 
     kube.wait(
         Ref(_KUSTOMIZE, "Kustomization"),
@@ -180,6 +217,12 @@ def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progres
         what="every Kustomization to be ready",
         describe=_states,
     )
+
+
+def _at_revision(found: Sequence[Object], wanted: set[Ref], digest: str) -> bool:
+    """Whether all of some Kustomizations have applied a published tree, not only an older one."""
+    applied = {_ref(obj): (obj.get("status") or {}).get("lastAppliedRevision", "") for obj in found}
+    return all(digest in applied.get(_named(ref), "") for ref in wanted)
 
 
 class _Judge:
@@ -192,9 +235,10 @@ class _Judge:
         progress: Progress,
         *,
         only: Collection[Ref] | None = None,
-        awaited: bool = False,
+        until: _Until | None = None,
     ) -> None:
-        self.awaited = awaited
+        self.until = until
+        """What is awaited; None where these are watched for their failures only."""
         self._clock = kube.clock
         self._stop = stop
         self._progress = progress

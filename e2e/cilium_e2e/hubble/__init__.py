@@ -4,12 +4,14 @@
 need gRPC and protobuf, which runs without a cluster do not.
 """
 
+from cilium_e2e.hubble.collect import complete_flows
 from cilium_e2e.hubble.matching import (
     ACCESS_LOG,
     DROP,
     POLICY_VERDICT,
     TRACE,
     TRACE_SOCK,
+    FlowIndex,
     Wanted,
     evidence,
     explain,
@@ -22,7 +24,9 @@ __all__ = [
     "POLICY_VERDICT",
     "TRACE",
     "TRACE_SOCK",
+    "FlowIndex",
     "Wanted",
+    "complete_flows",
     "evidence",
     "explain",
     "find",

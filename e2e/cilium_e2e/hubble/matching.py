@@ -38,6 +38,22 @@ _ECHO = {(8, 0), (0, 0), (128, 0), (129, 0)}
 _ONE_ADDRESS = {TargetKind.POD, TargetKind.WORLD}
 
 
+class FlowIndex:
+    """Flows by the address and port at either end: for the evidence of many probes in one window."""
+
+    def __init__(self, flows: Iterable[Flow]) -> None:
+        self.flows = list(flows)
+        self._by_end: dict[tuple[str, int], list[int]] = {}
+        for place, flow in enumerate(self.flows):
+            for end in {(flow.source.ip, flow.source.port), (flow.destination.ip, flow.destination.port)}:
+                self._by_end.setdefault(end, []).append(place)
+
+    def at(self, addresses: Iterable[str], port: int) -> list[Flow]:
+        """The flows with one of these addresses and this port at an end, in the order they were given."""
+        places = {place for address in addresses for place in self._by_end.get((address, port), ())}
+        return [self.flows[place] for place in sorted(places)]
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a flow must be; an empty field does not matter.
@@ -86,7 +102,7 @@ class Wanted:
 
 
 def evidence(
-    flows: Iterable[Flow],
+    flows: Iterable[Flow] | FlowIndex,
     outcome: Outcome,
     probe: Probe,
     *,
@@ -97,7 +113,7 @@ def evidence(
     """The flows of one probe, both ways, in the order given.
 
     Args:
-        flows: what Hubble saw.
+        flows: what Hubble saw; an index where many probes are asked for.
         outcome: gives source address and port, and the address that was dialled.
         probe: gives the protocol, the port, and whether one address stands for the target.
         window: when the probe was made; None for whenever.
@@ -105,10 +121,16 @@ def evidence(
         destinations: addresses the target may be seen under (a Service: its ClusterIP and backends);
             by default the dialled address for a pod or world agent, any for other targets.
     """
+    near = {outcome.source_ip, *aliases}
+    port = 0 if probe.protocol is Protocol.ICMP else outcome.source_port
+    if isinstance(flows, FlowIndex):
+        flows = flows.at(near, port)
     return [
         flow
         for flow in flows
-        if (window is None or flow.time_s in window)
+        if (flow.source.ip in near or flow.destination.ip in near)
+        and port in (flow.source.port, flow.destination.port)
+        and (window is None or flow.time_s in window)
         and not _mismatch(flow, outcome, probe, aliases, destinations)
     ]
 
@@ -141,12 +163,14 @@ def explain(
         reasons = _mismatch(flow, outcome, probe, aliases, destinations)
         if window is not None and flow.time_s not in window:
             reasons.append(_outside(flow, window))
-        pair = {flow.source.ip, flow.destination.ip}
-        if {outcome.source_ip, *aliases} & pair:
+        if {outcome.source_ip, outcome.destination_ip, *aliases} & {flow.source.ip, flow.destination.ip} - {
+            ""
+        }:
             near_misses.append((len(reasons), f"  {flow}: {'; '.join(reasons)}"))
     who = f"{outcome.source_ip or 'an unknown address'}:{outcome.source_port}"
     if not near_misses:
-        return f"{head}; none of {len(flows)} flows has its source {who} at either end"
+        ends = f"{outcome.source_ip or 'source'} or {outcome.destination_ip or 'destination'}"
+        return f"{head}; no flow of {who} was seen, and of all {len(flows)} flows none has {ends} at an end"
     near_misses.sort(key=lambda miss: miss[0])
     return "\n".join([f"{head}; no flow of {who} was seen, nearest:", *(t for _, t in near_misses[:most])])
 

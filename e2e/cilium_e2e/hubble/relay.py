@@ -22,6 +22,7 @@ from typing import Any, Self
 from cilium_e2e.hubble import observer_pb2, relay_pb2
 from cilium_e2e.hubble.convert import from_flow, lost_flows, node_status, seconds
 from cilium_e2e.hubble.ledger import Ledger, Reading
+from cilium_e2e.hubble.reports import NodeReport, RelayStatus
 from cilium_e2e.model import (
     Clock,
     Flow,
@@ -55,39 +56,6 @@ class Tls:
     server_name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RelayStatus:
-    """Relay's word on itself.
-
-    Attributes:
-        connected, unavailable: how many nodes it is connected to and how many it is not.
-        unavailable_nodes: some of the latter by name.
-        flows_seen: flows observed by all nodes since they started.
-        flows_kept, flows_most: flows in the nodes' rings, and how many fit.
-        version: relay's version.
-    """
-
-    connected: int
-    unavailable: int
-    unavailable_nodes: tuple[str, ...]
-    flows_seen: int
-    flows_kept: int
-    flows_most: int
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class NodeReport:
-    """Relay's word on one node's observer."""
-
-    name: str
-    state: str
-    version: str
-    uptime_s: float
-    flows_seen: int
-    flows_most: int
-
-
 class RelaySource:
     """A :class:`~cilium_e2e.model.transport.FlowSource` over relay.
 
@@ -100,6 +68,7 @@ class RelaySource:
         tls: None for plain text.
         poke: makes the nodes it is given show a flow; called while a wait for them goes on.
         max_flows: how many flows are kept.
+        call_timeout_s: how long relay may take to answer a single call, and to open the stream.
         clock: what start, waits and timeouts are counted by.
     """
 
@@ -110,6 +79,7 @@ class RelaySource:
         tls: Tls | None = None,
         poke: Callable[[Sequence[str]], None] | None = None,
         max_flows: int = MAX_FLOWS,
+        call_timeout_s: float = CALL_TIMEOUT_S,
         clock: Clock | None = None,
     ) -> None:
         import grpc  # noqa: PLC0415 - see above
@@ -118,6 +88,7 @@ class RelaySource:
         self._address = address
         self._tls = tls
         self._poke = poke
+        self._call_timeout_s = call_timeout_s
         self._clock = clock or SystemClock()
         self._ledger = Ledger(max_flows=max_flows)
         self._changed = threading.Condition()
@@ -138,13 +109,13 @@ class RelaySource:
         """
         self._ledger.start_s = self._clock.time()
         self._channel = self._connect()
-        self._look_at_nodes(timeout_s=CALL_TIMEOUT_S)
+        self._look_at_nodes(timeout_s=self._call_timeout_s)
         self._thread = threading.Thread(target=self._follow, name="hubble-relay", daemon=True)
         self._thread.start()
         with self._changed:
-            if not self._changed.wait_for(lambda: self._open, timeout=CALL_TIMEOUT_S):
+            if not self._changed.wait_for(lambda: self._open, timeout=self._call_timeout_s):
                 failure = self._failure or "no answer"
-                raise StreamLost(f"no flow stream from relay within {CALL_TIMEOUT_S:.0f} s: {failure}")
+                raise StreamLost(f"no flow stream from relay within {self._call_timeout_s:.1f} s: {failure}")
 
     def flows(self, window: TimeWindow, filter: FlowFilter) -> list[Flow]:  # noqa: A002 - Hubble's word
         """See :class:`~cilium_e2e.model.transport.FlowSource`."""
@@ -179,13 +150,17 @@ class RelaySource:
                     hint="A node is late or silent, or relay is not connected to it: see `cilium status`.",
                 )
             try:
-                state = self._complete(time_s, timeout_s=min(left_s, CALL_TIMEOUT_S))
+                # A call that was begun gets a second, or its haste would hide what is really missing.
+                state = self._complete(time_s, timeout_s=min(max(left_s, 1.0), self._call_timeout_s))
             except StreamLost as error:
                 state = str(error)
             if not state:
                 return
-            with self._changed:
-                self._changed.wait(timeout=min(pause_s, left_s))
+            with self._changed:  # the stream may bring what is missing before history is looked at again
+                self._changed.wait_for(
+                    lambda: self._ledger.expected and not self._ledger.behind(time_s),
+                    timeout=min(pause_s, left_s),
+                )
             pause_s = min(2 * pause_s, _LONGEST_S)
 
     def _complete(self, time_s: float, *, timeout_s: float) -> str:
@@ -219,13 +194,13 @@ class RelaySource:
                     self._ledger.started(report.name, *times)
         return reports
 
-    def status(self, *, timeout_s: float = CALL_TIMEOUT_S) -> RelayStatus:
+    def status(self, *, timeout_s: float | None = None) -> RelayStatus:
         """Relay's word on itself.
 
         Raises:
             StreamLost: no answer.
         """
-        answer = self._unary("ServerStatus", timeout_s)
+        answer = self._unary("ServerStatus", timeout_s or self._call_timeout_s)
         return RelayStatus(
             connected=answer.num_connected_nodes.value,
             unavailable=answer.num_unavailable_nodes.value,
@@ -236,7 +211,7 @@ class RelaySource:
             version=answer.version,
         )
 
-    def node_reports(self, *, timeout_s: float = CALL_TIMEOUT_S) -> list[NodeReport]:
+    def node_reports(self, *, timeout_s: float | None = None) -> list[NodeReport]:
         """Relay's word on each node it knows.
 
         Raises:
@@ -251,7 +226,7 @@ class RelaySource:
                 flows_seen=node.seen_flows,
                 flows_most=node.max_flows,
             )
-            for node in self._unary("GetNodes", timeout_s).nodes
+            for node in self._unary("GetNodes", timeout_s or self._call_timeout_s).nodes
         ]
 
     def close(self) -> None:
@@ -264,7 +239,7 @@ class RelaySource:
         if channel is not None:
             channel.close()
         if self._thread is not None:
-            self._thread.join(timeout=CALL_TIMEOUT_S)
+            self._thread.join(timeout=self._call_timeout_s)
 
     def __enter__(self) -> Self:
         """Start, for ``with``."""
@@ -311,7 +286,7 @@ class RelaySource:
                 request_serializer=request.SerializeToString,
                 response_deserializer=response.FromString,
             )
-            return call(request(), timeout=timeout_s, wait_for_ready=True)
+            return call(request(), timeout=timeout_s)
 
     def _get_flows(self, reading: Reading, *, follow: bool, timeout_s: float | None) -> Any:
         request = observer_pb2.GetFlowsRequest(follow=follow)
@@ -321,7 +296,7 @@ class RelaySource:
             request_serializer=observer_pb2.GetFlowsRequest.SerializeToString,
             response_deserializer=observer_pb2.GetFlowsResponse.FromString,
         )
-        return call(request, timeout=timeout_s, wait_for_ready=True)
+        return call(request, timeout=timeout_s)
 
     def _read_history(self, *, timeout_s: float) -> None:
         with self._changed:

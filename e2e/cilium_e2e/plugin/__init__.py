@@ -15,11 +15,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Load the rest only for runs that asked for a cluster."""
     config.addinivalue_line(
-        "markers", "requires(*names): skip unless the cluster has these features or capabilities"
+        "markers",
+        "requires(*names): skip unless there are these features, capabilities, or policy:NAMESPACE/NAME",
     )
     if config.getoption("--backend") is None:
         return
-    from cilium_e2e.plugin import fixtures, lifecycle  # noqa: PLC0415 - they import the whole harness
+    # They import the whole harness.
+    from cilium_e2e.plugin import fixtures, lifecycle, requirements  # noqa: PLC0415
 
     config.pluginmanager.register(lifecycle.plugin_for(config), "cilium-e2e-lifecycle")
     config.pluginmanager.register(fixtures, "cilium-e2e-fixtures")
+    config.pluginmanager.register(requirements, "cilium-e2e-requirements")

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from cilium_e2e.cluster.kind import KindCluster
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Target
-from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS
+from cilium_e2e.model import Backend, BackendUnavailable, Target
+from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS, tree
 from cilium_e2e.probe import Port
-from cilium_e2e.repository import Repository, clusters_folder, load, load_topology
+from cilium_e2e.repository import Repository
 from cilium_e2e.scenario import PodSpec, ServiceSpec, deploy, namespace
 from cilium_e2e.session import Handle, Options
-from cilium_e2e.session.start import attach
+from cilium_e2e.session.attach import attach
 
 TCP = 8080
 UDP = 8080
@@ -61,24 +63,34 @@ def cluster(handle: Handle, run_options: Options) -> Iterator[LiveCluster]:
 
 
 @pytest.fixture(scope="session")
+def kind_cluster(handle: Handle, run_options: Options, pytestconfig: pytest.Config) -> KindCluster:
+    """In place of pytest-kind's fixture: the running cluster, neither created nor deleted here.
+
+    pytest finds this one first, because this module is registered after the plugins that are installed.
+    """
+    if handle.info.backend is not Backend.KIND:
+        pytest.skip(f"the backend is {handle.info.backend.value}, not kind")
+    found = KindCluster(handle.info.name, state=handle.kubeconfig.parent, kind_path=run_options.kind_bin)
+    found.kubeconfig_path = handle.kubeconfig
+    found.ensure_kind()
+    if kubectl := pytestconfig.getoption("--kind-kubectl-bin", default=None):
+        found.kubectl_path = Path(kubectl)
+    else:
+        with suppress(BackendUnavailable):  # only some of its methods need kubectl
+            found.ensure_kubectl()
+    return found
+
+
+@pytest.fixture(scope="session")
 def kube(cluster: LiveCluster) -> Kube:
     """The cluster's API."""
     return cluster.api
 
 
 @pytest.fixture(scope="session")
-def repository(run_options: Options) -> Repository:
+def repository(pytestconfig: pytest.Config) -> Repository:
     """The tree under test."""
-    topology = load_topology(
-        clusters_folder(run_options.repository, run_options.clusters), run_options.topology
-    )
-    return load(
-        run_options.repository,
-        run_options.path,
-        run_options.release,
-        values=run_options.values,
-        topology=topology,
-    )
+    return tree(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -106,13 +118,3 @@ def agents(cluster: LiveCluster, kube: Kube, handle: Handle, make_namespace: Cal
         cluster, kube, name, specs, [ServiceSpec("agents", labels, ports)], image=handle.agent_image
     )
     return Agents(name, dict(zip(nodes, pods, strict=True)), Target.service(name, "agents"))
-
-
-@pytest.fixture(autouse=True)
-def _requirements(request: pytest.FixtureRequest) -> None:
-    """Skip what the cluster cannot show, and say what is missing."""
-    for mark in request.node.iter_markers("requires"):
-        info = request.getfixturevalue("handle").info
-        present = info.features | {capability.value for capability in info.capabilities}
-        if missing := [name for name in mark.args if name not in present]:
-            pytest.skip(f"topology {info.topology} with this release has no {', '.join(missing)}")

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Generator
+from contextlib import suppress
 from types import FrameType
 from typing import Any, cast
 
 import pytest
 
-from cilium_e2e.model import EXIT_USAGE, HarnessError
+from cilium_e2e.model import EXIT_USAGE, Backend, HarnessError
 from cilium_e2e.plugin import options
+from cilium_e2e.repository import Repository, clusters_folder, load, load_topology
 from cilium_e2e.session import Handle, Options
+from cilium_e2e.session.existing import ExistingSession
 from cilium_e2e.session.start import KindSession
 
 HANDLE = pytest.StashKey[Handle]()
 OPTIONS = pytest.StashKey[Options]()
 _INPUT = "cilium_e2e"
+_TREE = pytest.StashKey[Repository]()
 
 
 def plugin_for(config: pytest.Config) -> object:
@@ -34,6 +41,21 @@ def plugin_for(config: pytest.Config) -> object:
     return Controller(config)
 
 
+def tree(config: pytest.Config) -> Repository:
+    """The tree under test, loaded once per process.
+
+    Raises:
+        InputError: it cannot be used.
+    """
+    if _TREE not in config.stash:
+        given = config.stash[OPTIONS]
+        topology = load_topology(clusters_folder(given.repository, given.clusters), given.topology)
+        config.stash[_TREE] = load(
+            given.repository, given.path, given.release, values=given.values, topology=topology
+        )
+    return config.stash[_TREE]
+
+
 class Worker:
     """An xdist worker: it takes the cluster that its controller made."""
 
@@ -47,26 +69,27 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._session: KindSession | None = None
+        self._session: KindSession | ExistingSession | None = None
         self._terminated = False
-        self._sigterm: Any = None
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._handlers: dict[signal.Signals, Any] = {}
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
+    def pytest_sessionstart(self) -> None:
         """Make the cluster; xdist starts its workers after this."""
         if self._config.getoption("collectonly"):
             return
-        # SIGTERM would end the process without any teardown.
-        self._sigterm = signal.signal(signal.SIGTERM, self._interrupt)
-        self._session = KindSession(self._config.stash[OPTIONS], self._say)
+        self._listen()
+        given = self._config.stash[OPTIONS]
+        kind = ExistingSession if given.backend == Backend.EXISTING.value else KindSession
+        self._session = kind(given, self._say)
         try:
             self._config.stash[HANDLE] = self._session.start()
         except HarnessError as error:
-            self._session = None
             if error.exit_code == EXIT_USAGE:
                 raise pytest.UsageError(str(error)) from error
-            pytest.exit(str(error), returncode=error.exit_code)
-        session.config.stash[HANDLE] = self._config.stash[HANDLE]
+            _tell(error)
+            pytest.exit("no cluster to test on", returncode=error.exit_code)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
@@ -75,17 +98,42 @@ class Controller:
             return (yield)
         finally:
             try:
-                if self._session is not None:
-                    self._session.stop()
-            finally:
-                if self._sigterm is not None:
-                    signal.signal(signal.SIGTERM, self._sigterm)
+                self._stop()
+            except HarnessError as error:
+                _tell(error)
+                pytest.exit("the cluster could not be deleted", returncode=error.exit_code)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_unconfigure(self) -> None:
+        """Delete the cluster where pytest never came to finish a session, because its start failed."""
+        try:
+            self._stop()
+        except HarnessError as error:
+            _tell(error)
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            self._handlers.clear()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the cluster to an xdist worker."""
         if HANDLE in self._config.stash:
             node.workerinput[_INPUT] = self._config.stash[HANDLE].to_data()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodeready(self, node: Any) -> None:
+        """Remember an xdist worker's process, where it is one of this machine's."""
+        # There is no public way to it; one that is not found ends later, that is all.
+        process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+        if process is not None:
+            self._workers.append(process)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Interrupt the workers' tests: left alone they take ten seconds, longer than CI systems wait."""
+        for worker in self._workers:
+            with suppress(OSError):
+                worker.send_signal(signal.SIGINT)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what was tested, where, how long it took, and how it differs from the repository."""
@@ -104,8 +152,20 @@ class Controller:
         for difference in info.differences:
             terminalreporter.line(f"  {difference}")
 
+    def _stop(self) -> None:
+        if self._session is not None:
+            self._session.stop()
+
+    def _listen(self) -> None:
+        """Have SIGTERM and SIGHUP end the run as Ctrl-C does, and not without any teardown."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._interrupt)
+
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Turn the first SIGTERM into what Ctrl-C does; further ones must not break the teardown."""
+        """Turn the first signal into what Ctrl-C does; further ones must not break the teardown."""
         del number, frame
         if not self._terminated:
             self._terminated = True
@@ -115,3 +175,8 @@ class Controller:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(line)
+
+
+def _tell(error: HarnessError) -> None:
+    """An error as pytest itself writes its usage errors."""
+    sys.stderr.write(f"ERROR: {error}\n")

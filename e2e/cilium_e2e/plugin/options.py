@@ -21,6 +21,14 @@ def external(text: str) -> tuple[str, str]:
     return name, what
 
 
+def feature_gate(text: str) -> tuple[str, bool]:
+    """``NAME=true`` or ``NAME=false``."""
+    name, _, value = text.partition("=")
+    if not name.isalnum() or value not in {"true", "false"}:
+        raise argparse.ArgumentTypeError(f"expected NAME=true or NAME=false, got {text!r}")
+    return name, value == "true"
+
+
 def add(parser: pytest.Parser) -> None:
     """Register the options; none of them does anything unless ``--backend`` is given."""
     group = parser.getgroup("cilium-e2e", "end-to-end tests for Cilium on GitOps clusters")
@@ -52,6 +60,15 @@ def add(parser: pytest.Parser) -> None:
         metavar="NS/NAME=DIR|skip",
         help="A folder in place of a layer's external source; repeatable.",
     )
+    option("--context", default="", metavar="NAME", help="The kubeconfig's context, for --backend existing.")
+    option(
+        "--feature-gate",
+        action="append",
+        default=[],
+        type=feature_gate,
+        metavar="NAME=BOOL",
+        help="A Kubernetes feature gate that this host needs; repeatable.",
+    )
     option(
         "--agent-image", default="docker.io/library/python:3.13-slim", metavar="IMAGE", help="A Python image."
     )
@@ -79,6 +96,7 @@ def from_config(config: pytest.Config) -> object:
     name = get("--cluster-name", default="")
     repository = _existing(Path(get("--repository")), "--repository")
     kind_bin = get("--kind-bin", default=None)
+    kubeconfig = get("--kubeconfig", default=None)
     return Options(
         backend=get("--backend"),
         topology=get("--topology"),
@@ -93,10 +111,12 @@ def from_config(config: pytest.Config) -> object:
         external=dict(get("--external")),
         agent_image=get("--agent-image"),
         node_image=get("--kind-image", default=None),
+        feature_gates=dict(get("--feature-gate")),
         kind_bin=Path(kind_bin) if kind_bin else None,
         cluster_name="" if name == _PYTEST_KIND_DEFAULT_NAME else name,
         keep=bool(get("--keep-cluster", default=False)),
-        state=repository / ".cilium-e2e",
+        kubeconfig=_existing(Path(kubeconfig), "--kubeconfig") if kubeconfig else None,
+        context=get("--context"),
         timeout_s=get("--step-timeout"),
         **({"path": get("--path")} if get("--path") else {}),
     )

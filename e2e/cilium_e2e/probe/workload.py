@@ -38,7 +38,7 @@ class Port:
 
     Attributes:
         number: 1-65535.
-        protocol: ``TCP``, ``UDP``, ``SCTP``, or ``HTTP`` for an HTTP server on TCP.
+        protocol: ``TCP``, ``UDP``, ``SCTP``, or what is served on them: ``HTTP`` on TCP, ``DNS`` on UDP.
         name: the container port's name, for named ports in policies; empty for none.
     """
 
@@ -49,7 +49,7 @@ class Port:
     @property
     def transport(self) -> str:
         """The protocol Kubernetes knows it by."""
-        return "TCP" if self.protocol == "HTTP" else self.protocol
+        return {"HTTP": "TCP", "DNS": "UDP"}.get(self.protocol, self.protocol)
 
 
 def agent_files() -> dict[str, str]:
@@ -62,13 +62,15 @@ def agent_files() -> dict[str, str]:
     }
 
 
-def serve_command(ports: Sequence[Port]) -> list[str]:
-    """The command line that serves these ports."""
+def serve_command(ports: Sequence[Port], *, records: Sequence[str] = ()) -> list[str]:
+    """The command line that serves these ports; ``records`` (``NAME=ADDRESS``) are for DNS ports."""
     command = [*RUN, "serve"]
-    for protocol in ("TCP", "UDP", "SCTP", "HTTP"):
+    for protocol in ("TCP", "UDP", "SCTP", "HTTP", "DNS"):
         numbers = [str(port.number) for port in ports if port.protocol == protocol]
         if numbers:
             command += [f"--{protocol.lower()}", ",".join(numbers)]
+    for record in records:
+        command += ["--record", record]
     return command
 
 

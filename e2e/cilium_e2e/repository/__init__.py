@@ -6,8 +6,7 @@ from cilium_e2e.repository.inputs import INSTALL_INPUT, FluxInstall, read_flux_i
 from cilium_e2e.repository.kustomize import find_kubectl
 from cilium_e2e.repository.load import DEFAULT_PATH, load
 from cilium_e2e.repository.merge import dig, leaves, merge
-from cilium_e2e.repository.overrides import values_patch
-from cilium_e2e.repository.topologies import clusters_folder, kind_config
+from cilium_e2e.repository.topologies import clusters_folder
 from cilium_e2e.repository.topologies import load as load_topology
 from cilium_e2e.repository.topologies import load_all as load_topologies
 from cilium_e2e.repository.topologies import names as topology_names
@@ -29,7 +28,6 @@ __all__ = [
     "clusters_folder",
     "dig",
     "find_kubectl",
-    "kind_config",
     "leaves",
     "load",
     "load_topologies",
@@ -38,5 +36,4 @@ __all__ = [
     "read_flux_install",
     "topology_names",
     "tracked_files",
-    "values_patch",
 ]

@@ -36,7 +36,6 @@ DEFAULTS_1_18: Mapping[str, Any] = {
     "policyEnforcementMode": "default",
     "rollOutCiliumPods": False,
     "routingMode": "",
-    "socketLB": {"hostNamespaceOnly": False},
     "tunnelProtocol": "",
 }
 """The chart's defaults of the values read here; source: values.yaml of the chart, 1.18.4."""

@@ -9,6 +9,25 @@ from pathlib import Path
 
 from cilium_e2e.model import ManifestError
 
+IGNORED_BY_FLUX = frozenset(
+    {
+        ".appveyor.yml",
+        ".circleci",
+        ".drone.yml",
+        ".flux.yaml",
+        ".github",
+        ".gitlab-ci.yml",
+        ".goreleaser.yml",
+        ".sops.yaml",
+        ".travis.yml",
+        "appveyor.yml",
+        "cloudbuild.yaml",
+        "codeship-services.yml",
+        "codeship-steps.yml",
+    }
+)
+"""Folders and YAML files that source-controller leaves out of artifacts unless told otherwise."""
+
 _NEVER = frozenset({".git", ".venv", "venv", "node_modules", "__pycache__", ".cilium-e2e"})
 
 
@@ -35,7 +54,7 @@ def tracked_files(root: Path) -> TreeFiles:
     A path with a symbolic link in it is skipped, so that nothing outside ``root`` is ever read.
 
     Raises:
-        ManifestError: ``root`` is no directory.
+        ManifestError: ``root`` is no directory, or a work tree that git refuses to list.
     """
     if not root.is_dir():
         raise ManifestError("expected a directory", place=str(root))
@@ -46,6 +65,17 @@ def tracked_files(root: Path) -> TreeFiles:
     if not tracked and not untracked:
         return _sorted(root, _walk(root), ())  # an ignored folder of somebody else's work tree
     return _sorted(root, [*tracked, *untracked], untracked)
+
+
+def source_ignored(root: Path, files: TreeFiles) -> frozenset[str]:
+    """Files that the tree's ``.sourceignore`` files take out of Flux's artifacts; git reads those rules.
+
+    Empty where there is no git to read them.
+    """
+    if not any(name.rpartition("/")[2] == ".sourceignore" for name in files.files):
+        return frozenset()
+    rules = ("--ignored", "--exclude-per-directory=.sourceignore")
+    return frozenset([*(_git(root, "--cached", *rules) or []), *(_git(root, "--others", *rules) or [])])
 
 
 def _sorted(root: Path, names: list[str], untracked: list[str] | tuple[()]) -> TreeFiles:
@@ -74,9 +104,15 @@ def _through_link(root: Path, name: str, known: dict[str, bool]) -> bool:
 
 
 def _git(root: Path, *which: str) -> list[str] | None:
-    """What ``git ls-files`` lists under ``root``; None where there is no git or no work tree."""
+    """What ``git ls-files`` lists under ``root``; None where there is no git or no work tree.
+
+    Raises:
+        ManifestError: git refuses for another reason, such as a work tree of another owner. To
+            list all files instead would publish what it ignores.
+    """
     # Variables that a git hook sets would point git at another work tree.
     env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    env["LC_ALL"] = "C"  # its words are looked at below
     try:
         done = subprocess.run(
             ["git", "-C", str(root), "ls-files", "-z", *which],
@@ -88,7 +124,10 @@ def _git(root: Path, *which: str) -> list[str] | None:
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     if done.returncode != 0:
-        return None
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        if "not a git repository" in said:
+            return None
+        raise ManifestError(f"git cannot list the files: {said}", place=str(root))
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 

@@ -56,7 +56,7 @@ def build_layers(workspace: Workspace, path: str) -> Layers:
         ManifestError: a layer cannot be built, depends on itself, or on one that is nowhere.
     """
     result = Layers()
-    plain = workspace.build(path)
+    plain = workspace.build(path, hint="Name the folder that Flux builds, with --path.")
     own = _own_kustomization(plain, path, workspace.root)
     entry = _finish(workspace, path, own, result, plain)
     result.built.append(

@@ -12,7 +12,7 @@ import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -22,6 +22,12 @@ from cilium_e2e.repository.shapes import check_shape
 from cilium_e2e.repository.sources import find
 from cilium_e2e.repository.tree import BuiltObject
 from cilium_e2e.repository.yamlfiles import parse
+
+if TYPE_CHECKING or not yaml.__with_libyaml__:  # noqa: SIM108 - mypy takes no expression for a base class
+    _Base = yaml.SafeDumper
+else:
+    _Base = yaml.CSafeDumper
+
 
 _SWITCH = "kustomize.toolkit.fluxcd.io/substitute"
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
@@ -145,7 +151,7 @@ def _substitute(item: BuiltObject, variables: _Variables, layer: str) -> BuiltOb
     return BuiltObject(documents[0], item.file)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(_Base):
     """Writes text of several lines as it is, so that a value with quotes in it breaks nothing."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML asks for each object

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-
-import yaml
 
 from cilium_e2e.model import Capability, Tier, Topology, TopologyError, TopologyNode, ValuesPatch
 from cilium_e2e.repository.yamlfiles import line_of, read_mapping, read_text, type_name
@@ -93,39 +91,12 @@ def load(folder: Path, name: str) -> Topology:
     )
 
 
-def kind_config(topology: Topology) -> str:
-    """The topology's kind.yaml with absolute paths in ``extraMounts``, for kind started from anywhere.
-
-    kind resolves a relative ``hostPath`` against its own working directory, so the file says
-    ``clusters/NAME/FILE``, which works from the repository's root. Here ``clusters/NAME`` is the topology's
-    folder, wherever that is; other relative paths are resolved against the folder above ``clusters``.
-
-    Raises:
-        TopologyError: a relative path names nothing.
-    """
-    place = f"{topology.kind_config.parent.parent.name}/{topology.name}/{KIND_FILE}"
-    data = read_mapping(topology.kind_config, place=place, error=TopologyError)
-    here = topology.kind_config.resolve().parent
-    for node in data.get("nodes") or []:
-        for mount in node.get("extraMounts") or []:
-            path = PurePosixPath(str(mount.get("hostPath", "")))
-            if path.is_absolute():
-                continue
-            if path.parts[:2] == ("clusters", topology.name):
-                found = here.joinpath(*path.parts[2:])
-            else:
-                found = here.parent.parent / path
-            if not found.exists():
-                raise TopologyError(f"extraMounts: no such file or folder: {path}", place=place)
-            mount["hostPath"] = str(found)
-    return yaml.safe_dump(data, sort_keys=False, width=1 << 20)
-
-
 class _Checked:
     """A YAML mapping whose values are asked for with their type."""
 
     def __init__(self, file: Path, place: str) -> None:
         self.place = place
+        self.folder = file.parent
         self.text = read_text(file, place=place, error=TopologyError)
         self.data = read_mapping(file, place=place, error=TopologyError)
 
@@ -190,12 +161,25 @@ def _kind(kind: _Checked) -> tuple[tuple[TopologyNode, ...], str]:
             )
     if not any(node.role == "control-plane" for node in roles):
         raise TopologyError("expected at least one control-plane node", place=kind.at("nodes"))
+    _check_mounts(kind, nodes)
     family = networking.get("ipFamily", "ipv4")
     if family not in {"ipv4", "ipv6", "dual"}:
         raise TopologyError(
             f"expected ipFamily ipv4, ipv6 or dual, got {family!r}", place=kind.at("networking", "ipFamily")
         )
     return roles, str(family)
+
+
+def _check_mounts(kind: _Checked, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Relative host paths stand for files beside the kind.yaml: kind is started there."""
+    for index, node in enumerate(nodes):
+        for number, mount in enumerate(node.get("extraMounts") or []):
+            host = str(mount.get("hostPath") or "")
+            if not (kind.folder / host).exists():
+                raise TopologyError(
+                    f"extraMounts names {host or 'no hostPath'}, expected a file beside it",
+                    place=kind.at("nodes", index, "extraMounts", number),
+                )
 
 
 def _patches(file: Path, place: str) -> tuple[ValuesPatch, ...]:

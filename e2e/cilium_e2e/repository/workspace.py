@@ -22,7 +22,7 @@ import yaml
 
 from cilium_e2e.model import ManifestError, Object
 from cilium_e2e.repository import kustomize
-from cilium_e2e.repository.files import TreeFiles, tracked_files
+from cilium_e2e.repository.files import IGNORED_BY_FLUX, TreeFiles, source_ignored, tracked_files
 from cilium_e2e.repository.shapes import check_shape
 from cilium_e2e.repository.tree import BuiltObject
 from cilium_e2e.repository.yamlfiles import parse, read_mapping, read_text, type_name
@@ -46,6 +46,7 @@ class Workspace:
         self.files: TreeFiles = tracked_files(root)
         self._copy = Path()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._source_ignored: frozenset[str] | None = None
 
     def __enter__(self) -> Self:
         self._temporary = tempfile.TemporaryDirectory(prefix="cilium-e2e-")
@@ -73,12 +74,15 @@ class Workspace:
         """Whether the tree has that folder."""
         return (self._copy / path).is_dir()
 
-    def build(self, path: str, spec: Mapping[str, Any] = _NOTHING) -> tuple[BuiltObject, ...]:
+    def build(
+        self, path: str, spec: Mapping[str, Any] = _NOTHING, *, hint: str = ""
+    ) -> tuple[BuiltObject, ...]:
         """Build a folder with what a Flux Kustomization's ``spec`` adds.
 
         Args:
             path: the folder, relative to the root, normalized.
             spec: the Flux Kustomization's; empty for a plain build.
+            hint: what to do where the folder turns out to hold nothing.
 
         Raises:
             ManifestError: the folder is missing or holds no manifests, a file is no YAML (``file:line``),
@@ -89,6 +93,10 @@ class Workspace:
             raise ManifestError("no such folder in the repository", place=path)
         existing = kustomization_file(folder)
         file = existing or folder / kustomize.KUSTOMIZATION_FILES[0]
+        if not existing and not self._manifests(path):
+            raise ManifestError(
+                "expected a kustomization.yaml or manifests, found neither", place=path, hint=hint
+            )
         self._check_yaml(path, seen=set())
         if existing:
             wanted = read_mapping(existing, place=self._name(existing))
@@ -110,6 +118,11 @@ class Workspace:
         documents = parse(text, place=path)
         return tuple(_built(document, path, keep=keep) for document in documents)
 
+    def _ignored(self, name: str) -> bool:
+        if self._source_ignored is None:
+            self._source_ignored = source_ignored(self.root, self.files)
+        return name in self._source_ignored or not IGNORED_BY_FLUX.isdisjoint(PurePosixPath(name).parts)
+
     def _name(self, file: Path) -> str:
         return file.relative_to(self._copy).as_posix()
 
@@ -130,14 +143,8 @@ class Workspace:
             found += [
                 f"./{(current / name).relative_to(folder).as_posix()}"
                 for name in sorted(files)
-                if name.endswith(_YAML)
+                if name.endswith(_YAML) and not self._ignored(self._name(current / name))
             ]
-        if not found:
-            raise ManifestError(
-                "expected a kustomization.yaml or manifests, found neither",
-                place=path,
-                hint="Name the folder that Flux builds, for example --path manifests/flux-system.",
-            )
         return found
 
     def _check_yaml(self, path: str, *, seen: set[str]) -> None:
@@ -154,12 +161,9 @@ class Workspace:
             return
         place = self._name(file)
         content = read_mapping(file, place=place)
-        for key in ("resources", "bases", "components"):
-            for entry in _list_of(content, key, place):
-                if not isinstance(entry, str):
-                    raise ManifestError(f"expected strings in {key}, got {type_name(entry)}", place=place)
-                if not is_remote(entry):
-                    self._check_entry(posixpath.join(path, entry), place=place, seen=seen)
+        for entry in _named_in(content, place):
+            if not is_remote(entry):
+                self._check_entry(posixpath.join(path, entry), place=place, seen=seen)
 
     def _check_entry(self, name: str, *, place: str, seen: set[str]) -> None:
         name = posixpath.normpath(name)
@@ -195,6 +199,20 @@ def is_remote(entry: str) -> bool:
     lowered = entry.lower()
     starts = ("git::", "gh:", "ssh://", "https://", "http://", "git@", "github.com:", "github.com/")
     return lowered.startswith(starts) or "?ref=" in lowered
+
+
+def _named_in(content: Mapping[str, Any], place: str) -> list[str]:
+    """The files and folders that a kustomization names and that are YAML or hold it."""
+    found: list[str] = []
+    for key in ("resources", "bases", "components"):
+        for entry in _list_of(content, key, place):
+            if not isinstance(entry, str):
+                raise ManifestError(f"expected strings in {key}, got {type_name(entry)}", place=place)
+            found.append(entry)
+    for key in ("patches", "patchesJson6902", "replacements"):
+        paths = [entry.get("path") for entry in _list_of(content, key, place) if isinstance(entry, dict)]
+        found += [path for path in paths if isinstance(path, str)]
+    return found
 
 
 def _list_of(content: Mapping[str, Any], key: str, place: str) -> list[Any]:

@@ -6,12 +6,12 @@ must not win by luck, and what flaps is told. An infra error is no outcome; it f
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cilium_e2e.model import Cluster, Expectation, Outcome, OutcomeKind, Probe, Target
+from cilium_e2e.model import Cluster, Expectation, Outcome, OutcomeKind, Probe, ScenarioError, Target
 
 HOLD_ROUNDS = 2
 CONVERGE_S = 15.0
@@ -80,7 +80,14 @@ class Judgement:
 def judge(
     cluster: Cluster, checks: Sequence[Check], *, converge_s: float = CONVERGE_S, hold: int = HOLD_ROUNDS
 ) -> Judgement:
-    """Probe until every check is met, then ``hold`` more rounds; sources ask in one batch each."""
+    """Probe until every check is met, then ``hold`` more rounds; sources ask in one batch each.
+
+    What is met when the time is up still has to hold. An infra error ends it at once.
+
+    Raises:
+        ScenarioError: there is nothing to judge, or two checks share an id and so an outcome.
+    """
+    _distinct(checks)
     clock = cluster.clock
     started, start = clock.time(), clock.monotonic()
     flaps: dict[str, int] = defaultdict(int)
@@ -100,10 +107,9 @@ def judge(
         else:
             held = 0
         broken = any(o.kind is OutcomeKind.INFRA_ERROR for o in outcomes.values())
-        if held > hold or late or broken:
+        if held > hold or broken or (late and not held):
             judged = tuple(
-                Judged(c, outcomes[c.probe.id], c.probe.id in met and held > 0, flaps[c.probe.id])
-                for c in checks
+                Judged(c, outcomes[c.probe.id], c.probe.id in met, flaps[c.probe.id]) for c in checks
             )
             return Judgement(judged, converged, started)
         if not held:
@@ -124,6 +130,18 @@ def require(judgement: Judgement, *, explain: Callable[[Judged], str] = lambda _
         lines.append(f"  {entry}")
         lines += [f"    {line}" for line in explain(entry).splitlines()]
     raise AssertionError("\n".join(lines))
+
+
+def _distinct(checks: Sequence[Check]) -> None:
+    if not checks:
+        raise ScenarioError("expected at least one probe to judge, got none", place="judge")
+    counts = Counter(check.probe.id for check in checks)
+    if twice := sorted(name for name, count in counts.items() if count > 1):
+        raise ScenarioError(
+            f"expected probes with different ids, got several of {', '.join(twice)}",
+            place="judge",
+            hint="Give Probe.to() an id.",
+        )
 
 
 def _round(cluster: Cluster, checks: Sequence[Check]) -> Mapping[str, Outcome]:

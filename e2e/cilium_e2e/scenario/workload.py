@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from cilium_e2e.kube import Kube, is_true
+from cilium_e2e.kube import Kube, condition, is_true
 from cilium_e2e.model import Cluster, ClusterStateError, Object, Ref, Target
 from cilium_e2e.probe import Port, config_map, pod, service
 
@@ -123,7 +123,7 @@ def remove(kube: Kube, ref: Ref) -> None:
 
 
 def _pod_states(found: Sequence[Object]) -> str:
-    """Each pod with its phase, and what its containers wait for."""
+    """Each pod with its phase, what its containers wait for, and why no node takes it."""
     lines = []
     for entry in found:
         status = entry.get("status") or {}
@@ -133,6 +133,9 @@ def _pod_states(found: Sequence[Object]) -> str:
             if "waiting" in (c.get("state") or {})
         }
         waiting = [f"{name} {w.get('reason')} {w.get('message', '')}".strip() for name, w in waits.items()]
+        scheduled = condition(entry, "PodScheduled") or {}
+        if scheduled.get("status") == "False":
+            waiting.append(f"{scheduled.get('reason', '')} {scheduled.get('message', '')}".strip())
         detail = f" ({'; '.join(waiting)})" if waiting else ""
         lines.append(f"{entry['metadata']['name']} {status.get('phase', 'unknown')}{detail}")
     return ", ".join(lines) or "no pod"

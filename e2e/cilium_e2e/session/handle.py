@@ -16,6 +16,7 @@ class Handle:
     Attributes:
         info: what it is.
         kubeconfig: how to reach it.
+        context: the kubeconfig's context, its current one when empty.
         agent_image: the image of probe agents.
         timeline: the session's phases, one line each, for reports.
     """
@@ -24,6 +25,7 @@ class Handle:
     kubeconfig: Path
     agent_image: str
     timeline: tuple[str, ...] = ()
+    context: str = ""
 
     def to_data(self) -> dict[str, Any]:
         """As nested dictionaries, lists and strings."""
@@ -36,6 +38,7 @@ class Handle:
             "kubeconfig": str(self.kubeconfig),
             "agent_image": self.agent_image,
             "timeline": list(self.timeline),
+            "context": self.context,
         }
 
     @classmethod
@@ -49,5 +52,9 @@ class Handle:
         info["versions"] = tuple((name, version) for name, version in info["versions"])
         info["differences"] = tuple(Difference(**d) for d in info["differences"])
         return cls(
-            ClusterInfo(**info), Path(data["kubeconfig"]), data["agent_image"], tuple(data["timeline"])
+            ClusterInfo(**info),
+            Path(data["kubeconfig"]),
+            data["agent_image"],
+            tuple(data["timeline"]),
+            data["context"],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,12 @@ from pathlib import Path
 from cilium_e2e.repository import DEFAULT_PATH
 
 AUTO = "auto"
+
+
+def default_state() -> Path:
+    """``$XDG_STATE_HOME/cilium-e2e``: one folder for all runs of a user, so that they know of each other."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "cilium-e2e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +37,13 @@ class Options:
         external: external layers by ``namespace/name``: a folder to serve instead, or ``skip``.
         agent_image: the Python image of probe agents and of the artifact server.
         node_image: kind's node image; kind.yaml's or kind's own when None.
+        feature_gates: Kubernetes feature gates that this host needs, by name.
         kind_bin: a kind binary; PATH, then a checked download, when None.
+        kubeconfig: the existing cluster's.
+        context: the kubeconfig's context, its current one when empty.
         cluster_name: chosen by us when empty.
         keep: leave the cluster running after the run.
-        state: a folder for kubeconfigs and downloads.
+        state: the user's folder for kubeconfigs, records of clusters, timelines, downloads.
         timeout_s: how long each awaited step may take, in seconds.
     """
 
@@ -51,8 +61,11 @@ class Options:
     external: Mapping[str, str] = field(default_factory=dict)
     agent_image: str = "docker.io/library/python:3.13-slim"
     node_image: str | None = None
+    feature_gates: Mapping[str, bool] = field(default_factory=dict)
     kind_bin: Path | None = None
+    kubeconfig: Path | None = None
+    context: str = ""
     cluster_name: str = ""
     keep: bool = False
-    state: Path = field(default_factory=lambda: Path.cwd() / ".cilium-e2e")
+    state: Path = field(default_factory=default_state)
     timeout_s: float = 600.0

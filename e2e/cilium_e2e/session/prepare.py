@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cilium_e2e.flux import artifact, manifest
+from cilium_e2e.cluster.kind_config import resolved
+from cilium_e2e.flux import artifact, deploy, manifest
 from cilium_e2e.flux.chart_images import ChartImage, chart_images, unpinned
 from cilium_e2e.flux.deploy import SKIP, ChartOverride
 from cilium_e2e.model import Difference, InputError, Topology
@@ -30,6 +31,7 @@ class Prepared:
     Attributes:
         options: as asked for.
         topology: the cluster's shape.
+        kind_config: its kind.yaml as kind is to read it, from wherever it is started.
         repository: the tree under test.
         chart: the chart given as a file, None where Flux fetches it.
         flux: the install manifest's bytes.
@@ -39,6 +41,7 @@ class Prepared:
 
     options: Options
     topology: Topology
+    kind_config: str
     repository: Repository
     chart: artifact.Chart | None
     flux: bytes
@@ -83,8 +86,29 @@ def prepare(options: Options) -> Prepared:
             )
         if options.chart_repository:
             raise InputError("--chart and --chart-repository exclude each other", place="--chart-repository")
+    external = _external(options, repository)
     flux, origin = _flux(options, repository)
-    return Prepared(options, topology, repository, chart, flux, origin, _external(options, repository))
+    config, gates = resolved(topology, options.feature_gates)
+    repository = replace(repository, differences=(*gates, *repository.differences))
+    prepared = Prepared(options, topology, config, repository, chart, flux, origin, external)
+    _rehearse(prepared)
+    return prepared
+
+
+def _rehearse(prepared: Prepared) -> None:
+    """Do dry what needs a cluster's names later, for its errors alone."""
+    manifest.parse(
+        prepared.flux, origin=prepared.flux_origin, node="node", api_host="localhost", api_port=7445
+    )
+    served = deploy.ServedSource("name", "sha256:0")
+    deploy.plan(
+        prepared.repository,
+        server="server",
+        tree=served,
+        overrides=prepared.repository.overrides,
+        chart=chart_override(prepared, "server"),
+        external={name: what if what == SKIP else served for name, what in prepared.external.items()},
+    )
 
 
 def chart_override(prepared: Prepared, server: str) -> ChartOverride:
@@ -145,7 +169,7 @@ def _flux(options: Options, repository: Repository) -> tuple[bytes, str]:
 
 
 def _external(options: Options, repository: Repository) -> dict[str, Path | str]:
-    """Folders given for external layers; a layer that is nowhere is an error of the plan."""
+    """What was given for external layers; relative folders are the caller's."""
     external: dict[str, Path | str] = {}
     known = {layer.name for layer in repository.external}
     for name, what in options.external.items():

@@ -1,10 +1,12 @@
-"""Where a run's time goes: named phases, told as they happen and summed up at the end."""
+"""Where a run's time goes: phases, which of them waited for which, and the longest way through them."""
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cilium_e2e.model import Clock
 
@@ -14,30 +16,46 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A finished phase: when it started, in seconds after the timeline did, and how long it took."""
+    """A finished phase.
+
+    Attributes:
+        name: what was done.
+        start_s: when it started, in seconds after the timeline did.
+        took_s: how long it took, in seconds.
+        after: the phases that had to be finished first.
+    """
 
     name: str
     start_s: float
     took_s: float
+    after: tuple[str, ...] = ()
 
 
 class Timeline:
-    """Phases of one run.
+    """Phases of one run; several may be under way at once, each in a thread of its own.
 
     Args:
         clock: what they are measured with.
-        say: told each phase's start, progress and end.
+        say: told each phase's start, progress and end, one call at a time.
     """
 
     def __init__(self, clock: Clock, say: Say) -> None:
         self._clock = clock
-        self._say = say
+        self._tell = say
+        self._lock = threading.Lock()
         self._start = clock.monotonic()
         self.phases: list[Phase] = []
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Measure a block; what it yields tells progress within it, each state once."""
+    def phase(self, name: str, *, after: tuple[str, ...] = ()) -> Iterator[Callable[[str], None]]:
+        """Measure a block; what it yields tells progress within it, each state once.
+
+        A phase that does not come to its end is told, and stands in no timeline.
+
+        Args:
+            name: unique within the timeline.
+            after: the phases without which this one could not start.
+        """
         start = self._clock.monotonic()
         last = ""
 
@@ -48,14 +66,59 @@ class Timeline:
                 self._say(f"  {name}, {self._clock.monotonic() - start:5.1f} s: {state}")
 
         self._say(f"{name} …")
-        yield progress
+        try:
+            yield progress
+        except BaseException as error:
+            how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self._say(f"{name}: {how} after {self._clock.monotonic() - start:.1f} s")
+            raise
         took = self._clock.monotonic() - start
-        self.phases.append(Phase(name, start - self._start, took))
+        with self._lock:
+            self.phases.append(Phase(name, start - self._start, took, after))
         self._say(f"{name}: {took:.1f} s")
 
+    @property
+    def total_s(self) -> float:
+        """From the start to the end of the last finished phase."""
+        return max((phase.start_s + phase.took_s for phase in self.phases), default=0.0)
+
+    def critical_path(self) -> tuple[list[str], float]:
+        """The longest way through the phases by what waited for what, and how long it is, in seconds.
+
+        A run that takes longer than that has waited for nothing.
+        """
+        ways: dict[str, tuple[float, list[str]]] = {}
+        for phase in sorted(self.phases, key=lambda phase: phase.start_s + phase.took_s):
+            before = max((ways[name] for name in phase.after if name in ways), default=(0.0, []))
+            ways[phase.name] = (before[0] + phase.took_s, [*before[1], phase.name])
+        length, way = max(ways.values(), default=(0.0, []))
+        return way, length
+
     def lines(self) -> list[str]:
-        """The timeline as a small table."""
-        total = self._clock.monotonic() - self._start
+        """The timeline as a small table, with the critical path below it."""
         width = max((len(phase.name) for phase in self.phases), default=0)
-        rows = [f"{p.name:<{width}}  {p.start_s:6.1f} s + {p.took_s:5.1f} s" for p in self.phases]
-        return [*rows, f"{'total':<{width}}  {total:17.1f} s"]
+        rows = [
+            f"{p.name:<{width}}  {p.start_s:6.1f} s + {p.took_s:5.1f} s"
+            for p in sorted(self.phases, key=lambda p: p.start_s)
+        ]
+        way, length = self.critical_path()
+        ratio = self.total_s / length if length else 1.0
+        return [
+            *rows,
+            f"{'total':<{width}}  {self.total_s:16.1f} s",
+            f"critical path {length:.1f} s (total is {ratio:.2f} times that): {' → '.join(way)}",
+        ]
+
+    def to_json(self) -> str:
+        """Phases, total and critical path as one JSON object, times in seconds."""
+        way, length = self.critical_path()
+        with self._lock:
+            phases = [asdict(phase) for phase in self.phases]
+        return json.dumps(
+            {"phases": phases, "total_s": self.total_s, "critical_path": way, "critical_path_s": length},
+            indent=1,
+        )
+
+    def _say(self, line: str) -> None:
+        with self._lock:
+            self._tell(line)

@@ -11,7 +11,7 @@ from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
 from cilium_e2e.scenario import PodSpec, deploy, isolate, remove
 from cilium_e2e.session import Handle
-from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, Demo
+from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, Demo, demo_policy
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +35,8 @@ def demo(
     cluster: LiveCluster, kube: Kube, repository: Repository, demo_workload: tuple[Target, Target, Target]
 ) -> Iterator[Demo]:
     """The tree's demo policy, moved into this worker's namespace, applied, and proven enforced."""
-    found = [
-        p
-        for p in repository.policies
-        if (p["metadata"].get("namespace"), p["metadata"]["name"]) == DEMO_POLICY
-    ]
-    if not found:
-        pytest.skip(f"the tree has no policy {'/'.join(DEMO_POLICY)}")
     target, frontend, other = demo_workload
-    policy = isolate(found[0], {DEMO_POLICY[0]: target.namespace})
+    policy = isolate(demo_policy(repository), {DEMO_POLICY[0]: target.namespace})
     stored = kube.apply(policy)
     ref = PolicyRef(
         stored["kind"], stored["metadata"]["namespace"], stored["metadata"]["name"], stored["metadata"]["uid"]

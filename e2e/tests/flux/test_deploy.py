@@ -121,6 +121,8 @@ class TestLayers:
         )
         assert by_name(found)["cilium"]["wait"] is True
         assert found.target_namespace == "cilium"
+        assert found.release_layer == Ref.of(found.kustomizations[1])
+        assert found.digest == SERVED.digest
 
     def test_the_loaded_tree_is_not_touched(self, usual: Repository) -> None:
         before = repr(usual)
@@ -253,6 +255,7 @@ class TestValues:
     def test_they_reach_the_release_as_they_are(self, tmp_path: Path) -> None:
         cases: dict[str, tuple[Any, Any, Any]] = {
             "untouched": (1, ..., 1),
+            "the same number as a switch": (1, True, True),
             "added": (..., {"c": True}, {"c": True}),
             "null inside": ({"b": 1, "c": 2}, {"b": None}, {"b": None, "c": 2}),
             "null": ({"b": 1}, None, None),

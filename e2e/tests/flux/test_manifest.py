@@ -99,6 +99,10 @@ class TestParse:
         assert found.images == tuple(f"registry.example/fluxcd/{name}:v1" for name in CONTROLLERS)
         assert found.origin == "install.yaml"
 
+    def test_pod_security_admits_them_on_the_host_network(self) -> None:
+        namespace = parse(install()).prerequisites[0]
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+
     def test_they_run_where_there_is_no_network_yet(self) -> None:
         for controller in parse(install()).controllers:
             pod = controller["spec"]["template"]["spec"]

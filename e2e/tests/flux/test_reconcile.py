@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cilium_e2e.flux import reconcile
-from cilium_e2e.flux.deploy import Deployment
+from cilium_e2e.flux.deploy import TREE, Deployment
 from cilium_e2e.flux.manifest import FluxManifest
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import KubeError, Object, ReconcileError, Ref, WaitTimeout
@@ -39,6 +39,12 @@ def chart(status: str, reason: str = "", message: str = "") -> Object:
 
 def kustomization(name: str, status: str, reason: str = "", message: str = "") -> Object:
     return conditioned(layer(name), status, reason, message)
+
+
+def at_revision(name: str, revision: str) -> Object:
+    made = kustomization(name, "True")
+    made["status"]["lastAppliedRevision"] = revision
+    return made
 
 
 @pytest.fixture
@@ -207,6 +213,28 @@ class TestRelease:
         api.put(helm("False", "InstallFailed", "timed out"))
         assert "\n    Pod kube-system/agent, container m: ImagePullBackOff" in failed(kube, deployment)
 
+    def test_again_means_with_the_tree_as_it_is_now(
+        self, kube: Kube, api: MemoryTransport, deployment: Deployment
+    ) -> None:
+        deployment.release_layer = Ref.of(deployment.kustomizations[0])
+        deployment.digest = "sha256:new"
+        api.watchers = 2  # the release is ready and not watched
+        api.put(helm("True"))
+        api.put(at_revision("cilium", "sha256:old"))
+        api.later(5, lambda: api.put(at_revision("policies", "latest@sha256:new")))
+        api.last(10, lambda: api.put(at_revision("cilium", "latest@sha256:new")))
+        reconcile.wait_release(kube, deployment, timeout_s=300, progress=lambda _: None, again=True)
+        assert api.clock.now == 1010
+
+    def test_again_in_vain(self, kube: Kube, api: MemoryTransport, deployment: Deployment) -> None:
+        deployment.release_layer = Ref.of(deployment.kustomizations[0])
+        deployment.digest = "sha256:new"
+        api.watchers = 2
+        api.put(helm("True"))
+        api.put(at_revision("cilium", "sha256:old"))
+        with pytest.raises(ReconcileError, match="expected Kustomization to be ready within 60 s"):
+            reconcile.wait_release(kube, deployment, timeout_s=60, progress=lambda _: None, again=True)
+
     def test_a_chart_ref_has_no_helm_chart(self, deployment: Deployment) -> None:
         deployment.chart = Ref("", "")
         api = MemoryTransport(watchers=2)
@@ -244,6 +272,19 @@ class TestLayers:
         kube, api = alone
         api.put(kustomization("cilium", "True"))
         api.later(10, lambda: api.put(kustomization("policies", "True")))
+        self.wait(kube, deployment)
+        assert api.clock.now == 1010
+
+    def test_ready_with_an_older_tree_does_not_count(
+        self, alone: tuple[Kube, MemoryTransport], deployment: Deployment
+    ) -> None:
+        kube, api = alone
+        deployment.digest = "sha256:new"
+        for obj in deployment.kustomizations:
+            obj["spec"]["sourceRef"] = {"kind": "OCIRepository", "name": TREE}
+        api.put(at_revision("cilium", "latest@sha256:new"))
+        api.put(at_revision("policies", "latest@sha256:old"))
+        api.later(10, lambda: api.put(at_revision("policies", "latest@sha256:new")))
         self.wait(kube, deployment)
         assert api.clock.now == 1010
 
@@ -327,6 +368,16 @@ class TestInstall:
             reconcile.wait_controllers(kube, self.FLUX, timeout_s=60)
         assert "expected Flux's controllers to be available within 60 s" in str(caught.value)
         assert "\n    Pod flux-system/two-1, container manager: ErrImagePull no route" in str(caught.value)
+
+    def test_the_release_s_layer_comes_last(
+        self, alone: tuple[Kube, MemoryTransport], deployment: Deployment
+    ) -> None:
+        kube, api = alone
+        deployment.release_layer = Ref.of(deployment.kustomizations[0])
+        reconcile.apply_without_release(kube, deployment)
+        assert [obj["metadata"]["name"] for obj in api.applied] == ["policies"]
+        reconcile.apply_release(kube, deployment)
+        assert [obj["metadata"]["name"] for obj in api.applied] == ["policies", "cilium"]
 
     def test_sources_come_before_what_uses_them(
         self, alone: tuple[Kube, MemoryTransport], deployment: Deployment

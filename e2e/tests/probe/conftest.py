@@ -18,23 +18,20 @@ import cilium_e2e.probe
 from cilium_e2e.model import Outcome, Probe, Protocol, Request, StreamLost, Target, WaitTimeout
 from cilium_e2e.probe import BatchClient
 
-FOLDER = Path(cilium_e2e.probe.__file__).parent
+ROOT = Path(cilium_e2e.probe.__file__).parents[2]
 SOURCE = Target.pod("here", "asker")
 SERVER = Target.pod("there", "server")
+# Test workers share a network, and no two agents of a network may have one name.
+NAME = f"there/server-{os.getpid()}"
 
 
 def start(*arguments: str, name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "agent", *arguments],
+        [sys.executable, "-m", "cilium_e2e.probe.agent", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={
-            "PYTHONPATH": str(FOLDER),
-            "AGENT_NAME": name,
-            "PATH": os.environ["PATH"],
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
+        env={**os.environ, "PYTHONPATH": str(ROOT), "AGENT_NAME": name},
     )
 
 
@@ -76,7 +73,7 @@ class PipeStream:
         return self.process.stderr.read().decode()
 
     def close(self) -> None:
-        self.process.kill()
+        self.process.terminate()
         self.process.wait()
         self._reader.join()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -130,8 +127,10 @@ class Loopback:
     """A serving agent, a client of an asking agent, and where targets are."""
 
     client: BatchClient
+    name: str
     port: int
     http: int
+    dns: int
     hosts: dict[Target, str] = field(default_factory=dict)
     streams: list[PipeStream] = field(default_factory=list)
 
@@ -155,21 +154,23 @@ class Loopback:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[tuple[int, int]]:
-    """The TCP and UDP port and the HTTP port of a serving agent named ``there/server``."""
-    port, http = free_port(), free_port()
-    process = start("serve", "--tcp", str(port), "--udp", str(port), "--http", str(http), name="there/server")
-    waiting = start("ready", "--timeout", "20", name="there/server")
+def server() -> Iterator[tuple[int, int, int]]:
+    """The TCP and UDP port, the HTTP port and the DNS port of a serving agent named :data:`NAME`."""
+    port, http, dns = free_port(), free_port(), free_port(socket.SOCK_DGRAM)
+    ports = ["--tcp", str(port), "--udp", str(port), "--http", str(http), "--dns", str(dns)]
+    records = ["--record", "one.zone.example=10.1.1.1", "--record", "one.zone.example=fd00::1"]
+    process = start("serve", *ports, *records, name=NAME)
+    waiting = start("ready", "--timeout", "20", name=NAME)
     waiting.communicate()
     assert waiting.returncode == 0
-    yield port, http
+    yield port, http, dns
     process.terminate()
     assert process.wait(timeout=5) == 0
     process.communicate()
 
 
 @pytest.fixture
-def loopback(server: tuple[int, int]) -> Iterator[Loopback]:
+def loopback(server: tuple[int, int, int]) -> Iterator[Loopback]:
     streams: list[PipeStream] = []
 
     def open_stream() -> PipeStream:
@@ -178,7 +179,7 @@ def loopback(server: tuple[int, int]) -> Iterator[Loopback]:
 
     hosts = {SERVER: "127.0.0.1"}
     client = BatchClient(open_stream, SOURCE, hosts.__getitem__)
-    yield Loopback(client, *server, hosts, streams)
+    yield Loopback(client, NAME, *server, hosts, streams)
     client.close()
     for stream in streams:
         stream.close()
@@ -187,3 +188,8 @@ def loopback(server: tuple[int, int]) -> Iterator[Loopback]:
 @pytest.fixture
 def script() -> type[ScriptStream]:
     return ScriptStream
+
+
+@pytest.fixture(name="start")
+def _start() -> Callable[..., subprocess.Popen[bytes]]:
+    return start

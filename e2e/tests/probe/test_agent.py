@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import cilium_e2e.probe.agent
 from cilium_e2e.model import OutcomeKind, Protocol, Target
 from cilium_e2e.probe import agent_files
 from cilium_e2e.probe.agent.names import RECORDS, answers
+from cilium_e2e.probe.agent.zone import Zone
 
 TCP, UDP, HTTP, DNS, ICMP, SCTP = (Protocol[n] for n in ("TCP", "UDP", "HTTP", "DNS", "ICMP", "SCTP"))
 WORLD_NAME = Target.dns("localhost")
@@ -41,7 +45,7 @@ def test_answers_with_its_name(loopback, protocol, host):
     loopback.hosts[Target.pod("there", "server")] = host
     outcome = loopback.ask(protocol)
     assert outcome.kind is OutcomeKind.CONNECTED
-    assert outcome.answered_by == "there/server"
+    assert outcome.answered_by == loopback.name
     assert outcome.source_ip == outcome.destination_ip == host
     assert outcome.source_port > 0
     assert 0 < outcome.elapsed_s < 2
@@ -49,7 +53,7 @@ def test_answers_with_its_name(loopback, protocol, host):
 
 def test_http_reports_status_and_who_answered(loopback):
     ok = loopback.ask(HTTP)
-    assert (ok.kind, ok.status, ok.answered_by, ok.connected) == (OutcomeKind.HTTP, 200, "there/server", True)
+    assert (ok.kind, ok.status, ok.answered_by, ok.connected) == (OutcomeKind.HTTP, 200, loopback.name, True)
     forbidden = loopback.ask(HTTP, path="/status/403", method="PUT", headers=(("X-Who", "me"),))
     assert (forbidden.status, forbidden.connected) == (403, False)
     assert loopback.ask(HTTP, path="/echo").status == 200
@@ -94,6 +98,20 @@ def test_silence_is_a_timeout_of_the_length_asked_for(loopback, protocol):
     assert outcome.kind is OutcomeKind.TIMEOUT
     assert 0.3 <= outcome.elapsed_s < 1.0
     assert outcome.source_port > 0
+
+
+def test_silence_that_nobody_listened_to_is_no_timeout(loopback):
+    loopback.ask(TCP)
+    process = loopback.streams[0].process
+    with listener(socket.SOCK_DGRAM) as port, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(loopback.ask, UDP, port=port, timeout_s=0.4)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.7)
+        process.send_signal(signal.SIGCONT)
+        outcome = asking.result()
+    assert outcome.kind is OutcomeKind.INFRA_ERROR
+    assert "not scheduled" in outcome.detail
 
 
 def test_unanswered_connection_request_is_a_timeout(loopback):
@@ -165,7 +183,7 @@ def test_protocol_the_kernel_lacks_is_an_error_of_the_run_or_refused(loopback):
 
 def test_localhost_is_resolved_by_the_agent(loopback):
     outcome = loopback.ask(TCP, target=WORLD_NAME)
-    assert (outcome.kind, outcome.answered_by) == (OutcomeKind.CONNECTED, "there/server")
+    assert (outcome.kind, outcome.answered_by) == (OutcomeKind.CONNECTED, loopback.name)
 
 
 def dns_server(rcode, records=b"", count=0):
@@ -195,6 +213,40 @@ def test_dns_response_codes_have_their_names(loopback, code, name):
     with listener(socket.SOCK_DGRAM, dns_server(code)) as port:
         outcome = loopback.ask(DNS, port=port, name="two.example")
     assert (outcome.kind, outcome.rcode, outcome.connected) == (OutcomeKind.DNS, name, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "rcode", "detail"),
+    [
+        ("one.zone.example", "A", "NOERROR", "10.1.1.1"),
+        ("ONE.zone.example.", "AAAA", "NOERROR", "fd00::1"),
+        ("one.zone.example", "TXT", "NOERROR", ""),
+        ("two.zone.example", "A", "NXDOMAIN", ""),
+        ("one.other.example", "A", "REFUSED", ""),
+    ],
+)
+def test_dns_server(loopback, name, record, rcode, detail):
+    outcome = loopback.ask(DNS, port=loopback.dns, name=name, record=record)
+    assert (outcome.kind, outcome.rcode, outcome.detail) == (OutcomeKind.DNS, rcode, detail)
+
+
+def test_zone():
+    zone = Zone.parse(["*.w.example=10.0.0.1", "b.w.example=10.0.0.2", "b.w.example=10.0.0.3"])
+    assert zone.look_up("any.w.example", 1) == (0, [bytes([10, 0, 0, 1])])
+    assert len(zone.look_up("b.w.example", 1)[1]) == 2
+    for junk in (b"", bytes(12), bytes(30), b"x" * 40, bytes(12) + b"\xc0\x0c" + bytes(9)):
+        assert zone.answer(junk) is None
+    inverse = bytes(2) + b"\x08\0\0\1" + bytes(6) + b"\1b\0\0\1\0\1"
+    assert zone.answer(inverse)[3] & 15 == 4
+    for wrong in ("b.w.example", "b.w.example=here"):
+        with pytest.raises(ValueError, match=r"NAME=ADDRESS|address"):
+            Zone.parse([wrong])
+
+
+def test_ready_says_no_when_nothing_serves(start):
+    waiting = start("ready", "--timeout", "0.1", name="there/nobody")
+    waiting.communicate()
+    assert waiting.returncode == 1
 
 
 def test_malformed_dns_answers_and_questions_are_errors_of_the_run(loopback):
@@ -265,6 +317,24 @@ def test_http_server_survives_what_is_no_request(loopback):
             except ConnectionResetError:
                 continue
     assert loopback.ask(HTTP, method="HEAD").status == 200
+
+
+def test_the_agent_runs_from_its_files_alone(tmp_path):
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    for name, text in agent_files().items():
+        (folder / name).write_text(text)
+    run = subprocess.run(
+        [sys.executable, "-m", "agent", "--name", "a/b", "batch"],
+        input='{"v":1,"id":1,"probes":[]}\n',
+        env={"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    hello, answer = map(json.loads, run.stdout.splitlines())
+    assert (hello["hello"], answer["outcomes"], run.stderr) == ("a/b", [], "")
 
 
 def test_the_agent_needs_only_the_standard_library_and_an_old_python():

@@ -126,7 +126,7 @@ class MemoryTransport:
         self._later: list[_Later] = []
         self._broken: tuple[int, KubeError] = (0, KubeError(0, "", ""))
         self._changed = threading.Condition()
-        self._watchers = watchers
+        self.watchers = watchers
         self._threads: set[threading.Thread] = set()
         self._idle: set[threading.Thread] = set()
         for obj in objects:
@@ -334,11 +334,11 @@ class MemoryTransport:
         self._idle.add(me)
         try:
             self._threads = {t for t in self._threads if t.is_alive()} | {me}
-            self._watchers = max(self._watchers, 1)
+            self.watchers = max(self.watchers, 1)
             if self.frozen:
                 self._changed.wait()
-            elif len(self._threads) >= self._watchers and self._threads <= self._idle:
-                self._watchers = 1  # all have come; those that end need not be waited for
+            elif len(self._threads) >= self.watchers and self._threads <= self._idle:
+                self.watchers = 1  # all have come; those that end need not be waited for
                 if self._later and self._later[0].at_s <= end:
                     due = self._later.pop(0)
                     self.clock.now = max(self.clock.now, due.at_s)

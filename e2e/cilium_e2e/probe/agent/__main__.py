@@ -10,6 +10,7 @@ import signal
 from . import CONCURRENT
 from .batch import serve_batches
 from .responder import ready, serve
+from .zone import Zone
 
 
 def main() -> None:
@@ -24,6 +25,10 @@ def main() -> None:
     serving = commands.add_parser("serve", help="answer on these ports until the end")
     for protocol in ("tcp", "udp", "sctp", "http"):
         serving.add_argument(f"--{protocol}", type=ports, default=[], metavar="PORT,PORT...")
+    serving.add_argument("--dns", type=ports, default=[], metavar="PORT,PORT...")
+    serving.add_argument(
+        "--record", action="append", default=[], metavar="NAME=ADDRESS", help="a name the DNS ports know"
+    )
     waiting = commands.add_parser("ready", help="exit 0 once serve listens")
     waiting.add_argument("--timeout", type=float, default=5.0, help="how long to wait, in seconds")
     batches = commands.add_parser("batch", help="make the probes that standard input asks for")
@@ -38,7 +43,15 @@ def main() -> None:
         asyncio.run(serve_batches(options.name, concurrent=options.concurrent))
         return
     asyncio.run(
-        serve(options.name, tcp=options.tcp, udp=options.udp, sctp=options.sctp, http_ports=options.http)
+        serve(
+            options.name,
+            tcp=options.tcp,
+            udp=options.udp,
+            sctp=options.sctp,
+            http_ports=options.http,
+            dns=options.dns,
+            zone=Zone.parse(options.record),
+        )
     )
 
 

@@ -16,6 +16,7 @@ RCODES = (
     *("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"),
     *("YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE"),
 )
+RESOLV_CONF, HOSTS, PORT = Path("/etc/resolv.conf"), Path("/etc/hosts"), 53
 RECORDS = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33}
 
 
@@ -42,7 +43,8 @@ async def query(shot: Shot, server: str, port: int, name: str, record: str) -> t
         + question
         + struct.pack("!BHHIH", 0, 41, 1232, 0, 0)
     )
-    with await shot.dial(server, port, socket.SOCK_DGRAM) as sock:
+    bind = shot.spec["protocol"] == "dns"  # the source port is the probe's, not the lookup's
+    with await shot.dial(server, port, socket.SOCK_DGRAM, bind=bind) as sock:
         answer = await exchange(
             shot, sock, request, lambda data: data if data[:2] == number and len(data) >= 12 else None
         )
@@ -92,7 +94,7 @@ def answers(data: bytes) -> list[tuple[int, str]]:
 def resolver() -> tuple[str, list[str]]:
     """The first name server and the search list of ``/etc/resolv.conf``."""
     server, search = "127.0.0.1", []
-    for line in reversed(Path("/etc/resolv.conf").read_text(encoding="utf-8").splitlines()):
+    for line in reversed(RESOLV_CONF.read_text(encoding="utf-8").splitlines()):
         words = line.split()
         if len(words) > 1 and words[0] == "nameserver":
             server = words[1]
@@ -104,7 +106,7 @@ def resolver() -> tuple[str, list[str]]:
 def hosts(name: str) -> str:
     """The address ``/etc/hosts`` gives a name, or nothing."""
     with contextlib.suppress(OSError):
-        for line in Path("/etc/hosts").read_text(encoding="utf-8").splitlines():
+        for line in HOSTS.read_text(encoding="utf-8").splitlines():
             words = line.partition("#")[0].split()
             if name.rstrip(".") in words[1:]:
                 return words[0]
@@ -127,7 +129,7 @@ async def resolve(shot: Shot, host: str) -> str:
     for name in names:
         for record in ("A", "AAAA"):
             try:
-                rcode, found = await query(shot, server, 53, name, record)
+                rcode, found = await query(shot, server, PORT, name, record)
             except OSError as error:
                 text = f"resolving {name} at {server}: {error}"
                 raise OSError(error.errno or errno.ETIMEDOUT, text) from None

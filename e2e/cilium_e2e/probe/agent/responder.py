@@ -4,6 +4,7 @@
   ``ECHO n`` is answered with the n bytes that follow it, any other line with nothing;
 * UDP: the same line, with the second word of the datagram's first line repeated behind the name, then
   everything after that first line as it came;
+* DNS: the addresses of the zone it was given, NXDOMAIN for other names below the zone's, REFUSED beyond;
 * HTTP: the name as body and as ``x-agent`` header; ``/status/NNN`` answers with that status, ``/echo``
   with the request's headers as JSON.
 
@@ -15,14 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import http
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import BANNER
+from .zone import Zone
 
 IDLE_S = 60.0
 LIMIT = 65536
@@ -47,7 +50,7 @@ def listen(family: int, kind: int, proto: int, port: int) -> socket.socket | Non
         sock.bind(("", port))
     except OSError as error:
         sock.close()
-        if family == socket.AF_INET6 and not socket.has_dualstack_ipv6():
+        if family == socket.AF_INET6 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             return None
         raise SystemExit(f"cannot listen on port {port}: {error}") from None
     return sock
@@ -111,14 +114,19 @@ class Responder:
             await asyncio.wait_for(writer.drain(), IDLE_S)
         writer.close()
 
-    def datagram(self, sock: socket.socket) -> None:
-        """Answer what has arrived, each from the address it was sent to."""
-        with contextlib.suppress(OSError):
-            while True:
-                data, extra, _, peer = sock.recvmsg(LIMIT, 256)
-                first, _, rest = data.partition(b"\n")
-                token = first.split()[1:2]
-                reply = b" ".join([self.line, *token]) + b"\n" + rest
+    def echo(self, data: bytes) -> bytes:
+        """The answer to a datagram."""
+        first, _, rest = data.partition(b"\n")
+        return b" ".join([self.line, *first.split()[1:2]]) + b"\n" + rest
+
+
+def datagrams(sock: socket.socket, answer: Callable[[bytes], bytes | None]) -> None:
+    """Answer what has arrived, each from the address it was sent to."""
+    with contextlib.suppress(OSError):
+        while True:
+            data, extra, _, peer = sock.recvmsg(LIMIT, 256)
+            reply = answer(data)
+            if reply is not None:
                 with contextlib.suppress(OSError):
                     sock.sendmsg([reply], [own(*item) for item in extra], 0, peer)
 
@@ -136,7 +144,14 @@ def door(name: str) -> str:
 
 
 async def serve(
-    name: str, *, tcp: Sequence[int], udp: Sequence[int], sctp: Sequence[int], http_ports: Sequence[int]
+    name: str,
+    *,
+    tcp: Sequence[int],
+    udp: Sequence[int],
+    sctp: Sequence[int],
+    http_ports: Sequence[int],
+    dns: Sequence[int] = (),
+    zone: Zone | None = None,
 ) -> None:
     """Open every port, then the door, then answer until the process is ended."""
     responder, loop, servers = Responder(name), asyncio.get_running_loop(), []
@@ -149,13 +164,14 @@ async def serve(
         for ports, proto, answer in streams:
             socks = [listen(family, socket.SOCK_STREAM, proto, port) for port in ports]
             servers += [await asyncio.start_server(answer, sock=s, backlog=4096) for s in socks if s]
-        for port in udp:
+        for port in [*udp, *dns]:
             if (sock := listen(family, socket.SOCK_DGRAM, 0, port)) is not None:
                 if family == socket.AF_INET:
                     sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
                 else:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-                loop.add_reader(sock.fileno(), responder.datagram, sock)
+                answer_to = (zone or Zone({})).answer if port in dns else responder.echo
+                loop.add_reader(sock.fileno(), datagrams, sock, answer_to)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.bind(door(name))
         sock.listen(16)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 RETRANSMIT_S = 0.2
 # The socket module does not name these in every Python version.
-IP_RECVERR, IPV6_RECVERR = 11, 25
+IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE = 11, 25, 0x2000
 
 T = TypeVar("T")
 
@@ -49,8 +49,8 @@ class Shot:
         """Seconds since the probe started."""
         return time.monotonic() - self.started
 
-    def open(self, address: str, kind: int, proto: int) -> socket.socket:
-        """A socket of the right family, bound to the source port where one is asked for."""
+    def open(self, address: str, kind: int, proto: int, *, bind: bool = True) -> socket.socket:
+        """A socket of the right family, bound to the probe's source port, if any, where ``bind`` is set."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             sock = socket.socket(family, kind, proto)
@@ -59,7 +59,7 @@ class Shot:
         except OSError as error:
             raise Infra(f"no socket: {error}") from None
         sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
-        port = self.spec.get("source_port", 0)
+        port = self.spec.get("source_port", 0) if bind else 0
         try:
             if kind == socket.SOCK_DGRAM:
                 level, option = (
@@ -79,17 +79,19 @@ class Shot:
             raise Infra(f"source port {port}: {error}") from None
         return sock
 
-    async def dial(self, address: str, port: int, kind: int, proto: int = 0) -> socket.socket:
+    async def dial(
+        self, address: str, port: int, kind: int, proto: int = 0, *, bind: bool = True
+    ) -> socket.socket:
         """A connected socket; its own address is noted before the peer says anything."""
         with contextlib.ExitStack() as stack:
-            sock = stack.enter_context(self.open(address, kind, proto))
+            sock = stack.enter_context(self.open(address, kind, proto, bind=bind))
             self.seen["destination_ip"] = address
             error = sock.connect_ex((address, port))
             mine = sock.getsockname()
             self.seen["source_ip"] = mine[0]
             self.seen["source_port"] = 0 if proto in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6) else mine[1]
             if error in (errno.EADDRNOTAVAIL, errno.EADDRINUSE):
-                raise Infra(f"source port {mine[1]}: {os.strerror(error)}")
+                raise Infra(f"no source address or port for {address}: {os.strerror(error)}")
             if error not in (0, errno.EINPROGRESS):
                 raise OSError(error, os.strerror(error))
             while error:
@@ -168,8 +170,12 @@ async def exchange(shot: Shot, sock: socket.socket, request: bytes, accept: Call
                     raise
                 break
             except OSError as error:
-                if error.errno != errno.EMSGSIZE:  # a path MTU was learnt: the next one is cut to size
+                if error.errno != errno.EMSGSIZE:
                     raise
+                # A path MTU was learnt: the next datagram is cut to size. While the report of it lies in
+                # the error queue, the socket counts as ready.
+                with contextlib.suppress(OSError):
+                    sock.recv(65536, MSG_ERRQUEUE)
                 break
             if answer is not None:
                 return answer

@@ -1,5 +1,7 @@
 """Connectivity without policy: every agent reaches every other, the API server, and a Service by name."""
 
+import pytest
+
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.model import Destination, Expectation, Probe, Protocol, Target
 from cilium_e2e.plugin.fixtures import HTTP, TCP, UDP, Agents
@@ -12,6 +14,7 @@ def _name(target: Target) -> frozenset[str]:
     return frozenset({str(target)})
 
 
+@pytest.mark.requires("multi-node")
 def test_every_agent_reaches_every_other(cluster: LiveCluster, agents: Agents) -> None:
     """Pod to pod on the same and on other nodes, by TCP, UDP, HTTP and ICMP; the right pod answers."""
     ports = ((TCP, Protocol.TCP), (UDP, Protocol.UDP), (HTTP, Protocol.HTTP), (0, Protocol.ICMP))

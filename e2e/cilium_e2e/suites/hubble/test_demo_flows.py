@@ -19,7 +19,7 @@ from cilium_e2e.model import (
     TimeWindow,
 )
 from cilium_e2e.scenario import Check, judge, require
-from cilium_e2e.suites.demo import ALLOWED_PORT, OTHER_PORT, Demo
+from cilium_e2e.suites.demo import ALLOWED_PORT, OTHER_PORT, REQUIREMENT, Demo
 
 pytestmark = pytest.mark.requires("hubble-relay")
 
@@ -45,6 +45,7 @@ def _flow(wanted: Wanted, flows: list[Flow], outcome: Outcome, probe: Probe, win
     return found
 
 
+@pytest.mark.requires(REQUIREMENT)
 def test_the_forwarded_flow_names_the_policy(cluster: LiveCluster, demo: Demo) -> None:
     """Frontend → demo:8080 is FORWARDED at ingress, allowed by the demo policy, with both identities."""
     probe, outcome, flows, window = _probe_and_flows(
@@ -65,6 +66,7 @@ def test_the_forwarded_flow_names_the_policy(cluster: LiveCluster, demo: Demo) -
     assert flow.node, "expected the flow to name its node"
 
 
+@pytest.mark.requires(REQUIREMENT)
 @pytest.mark.parametrize(("source", "port"), [("frontend", OTHER_PORT), ("other", ALLOWED_PORT)])
 def test_the_dropped_flow_says_why(cluster: LiveCluster, demo: Demo, source: str, port: int) -> None:
     """A wrong port and a wrong identity are DROPPED at ingress: no rule allows them (POLICY_DENIED)."""

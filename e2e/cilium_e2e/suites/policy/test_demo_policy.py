@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Destination, Expectation, Probe, Protocol, Ref, Target
 from cilium_e2e.repository import Repository
 from cilium_e2e.scenario import Check, Judged, judge, require
-from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, Demo
+from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, REQUIREMENT, Demo, demo_policy
+
+needs_policy = pytest.mark.requires(REQUIREMENT)
 
 CONNECTED, DENIED = Expectation("connected"), Expectation("denied")
 
@@ -34,6 +38,7 @@ def test_without_the_policy_everybody_reaches_demo(
     )
 
 
+@needs_policy
 def test_the_policy_allows_one_identity_on_one_port(cluster: LiveCluster, demo: Demo) -> None:
     """Allowed, wrong port denied, wrong identity denied."""
     checks = [
@@ -50,10 +55,11 @@ def test_the_policy_allows_one_identity_on_one_port(cluster: LiveCluster, demo: 
     require(judge(cluster, checks), explain=explain)
 
 
+@needs_policy
 def test_flux_applied_the_policy_of_the_tree(kube: Kube, repository: Repository) -> None:
     """The policy that Flux reconciled is the tree's, word for word, and Cilium takes it as valid."""
     namespace, name = DEMO_POLICY
-    wanted = next(p for p in repository.policies if p["metadata"]["name"] == name)
+    wanted = demo_policy(repository)
     live = kube.get(Ref("cilium.io/v2", "CiliumNetworkPolicy", name, namespace))
     assert live["spec"] == wanted["spec"]
     valid = [c for c in live.get("status", {}).get("conditions", []) if c["type"] == "Valid"]

@@ -1,0 +1,138 @@
+"""From an empty cluster to Cilium ready: phases that wait for nothing but what they need."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from cilium_e2e.cluster import images as image_loader
+from cilium_e2e.cluster import node_endpoint
+from cilium_e2e.cluster.engine import Engine
+from cilium_e2e.flux import manifest, reconcile
+from cilium_e2e.flux.server import ArtifactServer
+from cilium_e2e.kube import Kube
+from cilium_e2e.model import Difference
+from cilium_e2e.session import ready
+from cilium_e2e.session.prepare import Prepared, image_overrides, overrides
+from cilium_e2e.session.publishing import publish
+from cilium_e2e.session.timeline import Say, Timeline
+
+CREATE = "create cluster"
+ENDPOINT = "API endpoint on every node"
+FLUX_IMAGES = "load Flux's images"
+CILIUM_IMAGES = "load Cilium's images"
+AGENT_IMAGE = "load the agents' image"
+PUBLISH = "publish the tree"
+FLUX = "install Flux"
+CONTROLLERS = "Flux's controllers"
+RELEASE = "reconcile the release"
+NODES = "nodes and agents"
+RELAY = "relay"
+LAYERS = "remaining layers"
+
+
+class Installation:
+    """One installation on one kind cluster.
+
+    Args:
+        prepared: what was asked for.
+        engine: where the nodes run.
+        cluster: the cluster's name.
+        timeline: where the phases are kept.
+        say: told a line at a time what happens.
+    """
+
+    def __init__(
+        self, prepared: Prepared, engine: Engine, cluster: str, timeline: Timeline, say: Say
+    ) -> None:
+        self._prepared = prepared
+        self._engine = engine
+        self._cluster = cluster
+        self._timeline = timeline
+        self._say = say
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="images")
+
+    def run(self, kubeconfig: Path, *, again: bool) -> tuple[Kube, list[Difference]]:
+        """Install, and wait until everything is ready.
+
+        Args:
+            kubeconfig: the cluster's.
+            again: whether the release was installed there before.
+
+        Returns:
+            the cluster's API, still open, and what was different from the repository.
+
+        Raises:
+            ClusterStateError: something did not come up; the message explains.
+        """
+        try:
+            return self._run(kubeconfig, again=again)
+        finally:
+            # Not waited for: when this ends early, the nodes it loads into are about to go.
+            self._stop.set()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, kubeconfig: Path, *, again: bool) -> tuple[Kube, list[Difference]]:
+        prepared, options, phase = self._prepared, self._prepared.options, self._timeline.phase
+        timeout_s = options.timeout_s
+        node = next(n.name for n in self._engine.nodes(self._cluster) if n.role == "control-plane")
+        flux = manifest.parse(
+            prepared.flux,
+            origin=prepared.flux_origin,
+            node=node,
+            api_host="localhost",
+            api_port=node_endpoint.PORT,
+        )
+        local, image_values, differences = image_overrides(prepared.images(), self._engine.has_image)
+        # One after the other: they share a disk, and Flux is to start while Cilium is still on its way.
+        flux_images = self._load(FLUX_IMAGES, list(flux.images), CREATE)
+        cilium_images = self._load(CILIUM_IMAGES, local, FLUX_IMAGES)
+        agent_image = self._load(AGENT_IMAGE, [options.agent_image], CILIUM_IMAGES)
+        with phase(ENDPOINT, after=(CREATE,)):
+            node_endpoint.install(self._engine, self._cluster)
+        with phase(PUBLISH, after=(CREATE,)):
+            server = ArtifactServer(self._engine, self._cluster, image=options.agent_image)
+            server.start()
+            revision, plan = publish(prepared, server, overrides(prepared, image_values))
+        if revision.untracked:
+            self._say(f"  published with untracked files: {', '.join(revision.untracked)}")
+        flux_images.result()
+
+        from cilium_e2e.kube.live import LiveTransport  # noqa: PLC0415 - its client takes seconds to import
+
+        kube = Kube(LiveTransport(kubeconfig))
+        try:
+            with phase(FLUX, after=(ENDPOINT, PUBLISH, FLUX_IMAGES)):
+                reconcile.install(kube, flux, timeout_s=timeout_s)
+                reconcile.apply_without_release(kube, plan)
+            with phase(CONTROLLERS, after=(FLUX,)):
+                reconcile.wait_controllers(kube, flux, timeout_s=timeout_s)
+            cilium_images.result()
+            with phase(RELEASE, after=(CONTROLLERS, CILIUM_IMAGES)) as progress:
+                reconcile.apply_release(kube, plan)
+                reconcile.wait_release(kube, plan, timeout_s=timeout_s, progress=progress, again=again)
+            with phase(NODES, after=(RELEASE,)):
+                ready.nodes_and_agents(
+                    kube, prepared, nodes=len(prepared.topology.nodes), timeout_s=timeout_s
+                )
+            with phase(RELAY, after=(NODES,)):
+                ready.relay(kube, prepared, timeout_s=timeout_s)
+            with phase(LAYERS, after=(RELAY,)) as progress:
+                reconcile.wait_layers(kube, plan, timeout_s=timeout_s, progress=progress)
+            agent_image.result()
+        except BaseException:
+            kube.transport.close()
+            raise
+        return kube, [*prepared.repository.differences, *differences, *plan.differences]
+
+    def _load(self, name: str, images: list[str], after: str) -> Future[None]:
+        """Load those of the images that the engine has, in the background."""
+
+        def work() -> None:
+            with self._timeline.phase(name, after=(after,)):
+                present = [image for image in images if self._engine.has_image(image)]
+                image_loader.load(self._engine, self._cluster, present, stop=self._stop)
+
+        return self._pool.submit(work)

@@ -1,0 +1,167 @@
+"""Nested runs of pytest with a session that only writes down what it is asked to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import cilium_e2e
+
+# Imported here, so that nested runs in this process find them: they cannot be imported twice.
+from cilium_e2e.plugin import fixtures, lifecycle, requirements
+
+ROOT = Path(__file__).parents[3]
+PACKAGE = Path(cilium_e2e.__file__).parents[1]
+DEADLINE_S = 60.0
+
+# Of the nested run: everything that happens is a line of one file, written by all its processes.
+CONFTEST = """
+import os
+import time
+from pathlib import Path
+
+from cilium_e2e.model import (
+    Backend, Capability, ClusterInfo, ClusterStateError, Difference, InputError, NodeInfo
+)
+from cilium_e2e.plugin import lifecycle
+from cilium_e2e.session import Handle
+from cilium_e2e.session.shield import uninterrupted
+
+HERE = Path(__file__).parent
+FAILS = os.environ.get("FAKE_FAILS", "")
+
+
+def event(text):
+    with (HERE / "events").open("a") as file:
+        file.write(text + "\\n")
+
+
+class FakeSession:
+    def __init__(self, options, say):
+        self.say = say
+        self.made = False
+
+    def start(self):
+        event("start")
+        self.say("backend: kind (a fake)")
+        if FAILS == "input":
+            raise InputError("expected a chart, got a sock", place="--chart sock")
+        if FAILS == "state":
+            raise ClusterStateError("the agent on node n1 is stuck", place="DaemonSet cilium")
+        self.made = True
+        info = ClusterInfo(
+            name="ce2e-fake",
+            backend=Backend.KIND,
+            topology="default",
+            nodes=(NodeInfo("n1", "control-plane", ("10.0.0.1",)), NodeInfo("n2", "worker", ("10.0.0.2",))),
+            release="cilium/cilium",
+            cilium_namespace="cilium",
+            capabilities=frozenset({Capability.MULTI_NODE}),
+            features=frozenset({"hubble-relay"}),
+            versions=(("chart", "1.18.12"), ("Kubernetes", "v1.36.0")),
+            differences=(Difference("operator.replicas", "1", "it is small", "topology default"),),
+        )
+        return Handle(info, HERE / "ce2e-fake.kubeconfig", "python:x", ("create cluster  1.0 s",))
+
+    def stop(self):
+        if not self.made:
+            return
+        with uninterrupted("deleting cluster ce2e-fake"):
+            self.made = False
+            event("deleting")
+            if FAILS == "slow":
+                end = time.monotonic() + 30
+                while not (HERE / "go").exists() and time.monotonic() < end:
+                    time.sleep(0.02)
+            if FAILS == "stop":
+                raise ClusterStateError("the engine is gone", place="cluster ce2e-fake", hint="By hand.")
+            event("deleted")
+
+
+lifecycle.KindSession = FakeSession
+"""
+
+
+class Nested:
+    """A folder to run pytest in."""
+
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pytester = pytester
+        self._monkeypatch = monkeypatch
+        # Whatever the nested conftest puts there is taken away again.
+        monkeypatch.setattr(lifecycle, "KindSession", lifecycle.KindSession)
+        monkeypatch.setenv("PYTHONPATH", str(PACKAGE))
+        monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+        pytester.makeconftest(CONFTEST)
+
+    def fails(self, how: str) -> None:
+        self._monkeypatch.setenv("FAKE_FAILS", how)
+
+    def tests(self, text: str) -> None:
+        self.pytester.makepyfile(test_nested=f"from conftest import event\nimport os, pytest\n{text}")
+
+    @staticmethod
+    def words(*arguments: str, backend: str = "kind") -> list[str]:
+        chosen = [f"--backend={backend}"] if backend else []
+        # Plugins of ours that only cost time here: nested runs would import them anew each time.
+        without = [f"-pno:{name}" for name in ("cacheprovider", "hypothesispytest", "pytest_cov")]
+        return ["-p", "cilium_e2e.plugin", *without, *chosen, *arguments]
+
+    def run(self, *arguments: str, backend: str = "kind") -> pytest.RunResult:
+        """Run in this process (xdist's workers are processes of their own)."""
+        return self.pytester.runpytest_inprocess(*self.words(*arguments, backend=backend))
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        """Run as a process group of its own, as a terminal would."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", *self.words(*arguments)],
+            cwd=self.pytester.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def events(self) -> list[str]:
+        file = self.pytester.path / "events"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def await_event(self, text: str, process: subprocess.Popen[str], *, count: int = 1) -> None:
+        """Wait for a line in the file; give up at the deadline or when the run has ended without it."""
+        end = time.monotonic() + DEADLINE_S
+        while self.events.count(text) < count:
+            ended = process.poll() is not None
+            if (ended and self.events.count(text) < count) or time.monotonic() > end:
+                os.killpg(process.pid, signal.SIGKILL) if not ended else None
+                pytest.fail(f"never saw {count} × {text!r} in {self.events}:\n{process.communicate()[0]}")
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def nested(pytester, monkeypatch) -> Nested:
+    return Nested(pytester, monkeypatch)
+
+
+@pytest.fixture
+def root() -> Path:
+    """This repository."""
+    return ROOT
+
+
+@pytest.fixture
+def plugin_modules() -> tuple[object, object]:
+    return fixtures, requirements
+
+
+@pytest.fixture
+def text_of() -> Callable[[pytest.RunResult], str]:
+    """All that a run said."""
+    return lambda result: f"{result.stdout.str()}\n{result.stderr.str()}"

@@ -1,0 +1,134 @@
+"""What tests get: the running cluster in several forms, namespaces of their own, agents."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from cilium_e2e.model import Target
+from cilium_e2e.plugin import fixtures
+
+
+class FakeCluster:
+    """Says when it is closed."""
+
+    def __init__(self, log):
+        self.log = log
+        self.api = "the api"
+
+    def close(self):
+        self.log.append("closed")
+
+
+@pytest.fixture
+def log(monkeypatch):
+    """What the fixtures asked for, instead of a cluster's doing it."""
+    done = []
+
+    @contextlib.contextmanager
+    def namespace(kube, name):
+        assert kube == "the api"
+        done.append(f"made {name[: name.rindex('-')]}")
+        yield name
+        done.append(f"gone {name[: name.rindex('-')]}")
+
+    def deploy(cluster, kube, name, specs, services, *, image):
+        done.extend(f"{spec.name} on {spec.node}, {image}" for spec in specs)
+        done.extend(f"service {service.name}" for service in services)
+        return [Target.pod(name, spec.name) for spec in specs]
+
+    monkeypatch.setattr(fixtures, "attach", lambda handle, options: FakeCluster(done))
+    monkeypatch.setattr(fixtures, "namespace", namespace)
+    monkeypatch.setattr(fixtures, "deploy", deploy)
+    return done
+
+
+def test_agents_on_every_node_in_a_namespace_of_the_workers_own(nested, log):
+    nested.tests("""
+def test_agents(agents, kube, run_options):
+    assert kube == "the api"
+    assert run_options.backend == "kind"
+    assert agents.namespace.startswith("ce2e-main-agents-")
+    assert {node: pod.name for node, pod in agents.pods.items()} == {"n1": "agent-0", "n2": "agent-1"}
+    assert str(agents.service) == f"svc:{agents.namespace}/agents"
+
+def test_another_namespace(make_namespace, agents):
+    first, second = make_namespace("x"), make_namespace("x")
+    assert first != second
+""")
+    nested.run().assert_outcomes(passed=2)
+    assert log == [
+        "made ce2e-main-agents",
+        "agent-0 on n1, python:x",
+        "agent-1 on n2, python:x",
+        "service agents",
+        "made ce2e-main-x",
+        "made ce2e-main-x",
+        "gone ce2e-main-x",
+        "gone ce2e-main-x",
+        "gone ce2e-main-agents",
+        "closed",
+    ]
+
+
+def test_the_tree_is_loaded_once(nested, root):
+    nested.tests("""
+def test_repository(repository, pytestconfig):
+    from cilium_e2e.plugin.lifecycle import tree
+    assert repository.release.name == "cilium/cilium"
+    assert repository.topology.name == "single-node"
+    assert tree(pytestconfig) is repository
+""")
+    nested.run(f"--repository={root}", "--topology=single-node").assert_outcomes(passed=1)
+
+
+@pytest.fixture
+def recording_kind(nested, monkeypatch):
+    """A kind on PATH that writes down what it is asked."""
+    folder = nested.pytester.path / "bin"
+    folder.mkdir()
+    kind = folder / "kind"
+    kind.write_text(f'#!/bin/sh\necho "kind $*" >> {nested.pytester.path}/events\n')
+    kind.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return kind
+
+
+def test_pytest_kinds_fixture_is_the_running_cluster(nested, recording_kind):
+    """pytest-kind is loaded too, and its own fixture would create a second cluster, with a CNI."""
+    nested.tests("""
+def test_kind_cluster(kind_cluster, handle, request):
+    assert request.config.pluginmanager.has_plugin("pytest-kind")
+    assert kind_cluster.name == "ce2e-fake"
+    assert kind_cluster.kubeconfig_path == handle.kubeconfig
+    kind_cluster.load_docker_image("an:image")
+""")
+    nested.run().assert_outcomes(passed=1)
+    assert nested.events == [
+        "start",
+        "kind load docker-image --name ce2e-fake an:image",
+        "deleting",
+        "deleted",
+    ]
+
+
+def test_a_conftest_of_the_user_still_has_the_last_word(nested, recording_kind):
+    nested.tests("""
+@pytest.fixture(scope="session")
+def kind_cluster(kind_cluster):
+    return f"mine around {kind_cluster.name}"
+
+def test_kind_cluster(kind_cluster):
+    assert kind_cluster == "mine around ce2e-fake"
+""")
+    nested.run().assert_outcomes(passed=1)
+    assert nested.events == ["start", "deleting", "deleted"]
+
+
+def test_the_kubectl_given_is_the_one_used(nested, recording_kind):
+    nested.tests("""
+def test_kind_cluster(kind_cluster):
+    assert str(kind_cluster.kubectl_path) == "/opt/kubectl"
+""")
+    nested.run("--kind-kubectl-bin=/opt/kubectl").assert_outcomes(passed=1)

@@ -1,0 +1,294 @@
+"""A small tree to prepare, and everything a kind session touches, recorded instead of done."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from cilium_e2e.cluster.engine import NodeContainer
+from cilium_e2e.model import KubeError, ObjectList
+from cilium_e2e.session import Options, attach, existing, install, prepare, start
+
+FILES = {
+    "manifests/flux-system/kustomization.yaml": """\
+        apiVersion: kustomize.config.k8s.io/v1beta1
+        kind: Kustomization
+        resources: [cilium.yaml, outside.yaml]
+        """,
+    "manifests/flux-system/cilium.yaml": """\
+        apiVersion: source.toolkit.fluxcd.io/v1
+        kind: HelmRepository
+        metadata: {name: cilium, namespace: cilium}
+        spec: {interval: 24h, url: "https://charts.example/"}
+        ---
+        apiVersion: helm.toolkit.fluxcd.io/v2
+        kind: HelmRelease
+        metadata: {name: cilium, namespace: cilium}
+        spec:
+          interval: 30m
+          chart:
+            spec:
+              chart: cilium
+              version: 1.18.4
+              sourceRef: {kind: HelmRepository, name: cilium}
+          values:
+            hubble: {relay: {enabled: true}}
+        """,
+    "manifests/flux-system/outside.yaml": """\
+        apiVersion: source.toolkit.fluxcd.io/v1
+        kind: GitRepository
+        metadata: {name: outside, namespace: flux-system}
+        spec: {interval: 24h, url: "https://git.example/outside"}
+        ---
+        apiVersion: kustomize.toolkit.fluxcd.io/v1
+        kind: Kustomization
+        metadata: {name: outside, namespace: flux-system}
+        spec:
+          interval: 24h
+          prune: false
+          path: ./crd
+          sourceRef: {kind: GitRepository, name: outside}
+        """,
+    "clusters/default/topology.yaml": """\
+        description: two nodes
+        tier: quick
+        capabilities: [multi-node]
+        """,
+    "clusters/default/kind.yaml": """\
+        kind: Cluster
+        apiVersion: kind.x-k8s.io/v1alpha4
+        networking: {disableDefaultCNI: true, kubeProxyMode: none}
+        nodes:
+          - role: control-plane
+            extraMounts: [{hostPath: extra.conf, containerPath: /extra.conf}]
+          - role: worker
+        """,
+    "clusters/default/extra.conf": "",
+    "chart/Chart.yaml": "{apiVersion: v2, name: cilium, version: 1.18.9, appVersion: 1.18.9}\n",
+    "chart/values.yaml": "image: {repository: r.example/cilium, tag: v1.18.9, useDigest: true, digest: d}\n",
+    "crds/kustomization.yaml": "{apiVersion: kustomize.config.k8s.io/v1beta1, kind: Kustomization}\n",
+    "flux.yaml": "---\n".join(
+        "apiVersion: apps/v1\nkind: Deployment\n"
+        f"metadata: {{name: {name}, namespace: flux-system}}\n"
+        f"spec: {{template: {{spec: {{containers: [{{name: m, image: 'flux.example/{name}:v1'}}]}}}}}}\n"
+        for name in ("source-controller", "kustomize-controller", "helm-controller")
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def written() -> Callable[[Path], Path]:
+    """Writes the tree into a folder."""
+    from textwrap import dedent  # noqa: PLC0415 - beside its only use
+
+    def write(root: Path) -> Path:
+        for name, text in FILES.items():
+            file = root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(dedent(text), encoding="utf-8")
+        return root
+
+    return write
+
+
+@pytest.fixture
+def tree(tmp_path: Path, written) -> Path:
+    """The tree, for one test to spoil."""
+    return written(tmp_path / "tree")
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, written) -> prepare.Prepared:
+    """The tree, prepared once."""
+    root = written(tmp_path_factory.mktemp("session") / "tree")
+    return prepare.prepare(
+        Options(
+            repository=root,
+            flux_manifest=str(root / "flux.yaml"),
+            chart=root / "chart",
+            external={"flux-system/outside": str(root / "crds")},
+        )
+    )
+
+
+@dataclass
+class World:
+    """What happened, in order; ``fails`` says which step raises what."""
+
+    log: list[str] = field(default_factory=list)
+    fails: dict[str, BaseException | Callable[[], None]] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    clusters: list[str] = field(default_factory=list)
+    containers: list[str] = field(default_factory=list)
+    images: set[str] = field(default_factory=set)
+    loaded: list[str] = field(default_factory=list)
+    served: dict[str, bytes] = field(default_factory=dict)
+    kind_config: str = ""
+    plan: object = None
+    deleted: list[str] = field(default_factory=list)
+    release: dict | None = None
+
+    def step(self, name: str) -> None:
+        self.log.append(name)
+        failure = self.fails.get(name)
+        if callable(failure):
+            failure()
+        elif failure is not None:
+            raise failure
+
+
+def _node(name: str, *labels: str) -> dict:
+    return {
+        "metadata": {"name": name, "labels": dict.fromkeys(labels, "")},
+        "status": {
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "addresses": [
+                {"type": "InternalIP", "address": "10.0.0.2"},
+                {"type": "Hostname", "address": name},
+            ],
+            "nodeInfo": {"kubeletVersion": "v1.36.0", "kernelVersion": "6.1"},
+        },
+    }
+
+
+@pytest.fixture
+def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
+    """The names that a session uses, replaced by recorders."""
+    made = World(images={"r.example/cilium:v1.18.9", "flux.example/helm-controller:v1"})
+    step = made.step
+
+    class Engine:
+        version = "99.1"
+        local = False
+
+        def __init__(self):
+            step("engine")
+
+        def info(self):
+            return {"CgroupVersion": "2", "KernelVersion": "6.1"}
+
+        def nodes(self, cluster):
+            if cluster not in made.clusters:
+                return []
+            return [
+                NodeContainer(f"{cluster}-control-plane", "control-plane"),
+                NodeContainer(f"{cluster}-worker", "worker"),
+            ]
+
+        def has_image(self, image):
+            return image in made.images
+
+        def ours(self, cluster):
+            step("ours")
+            return list(made.containers)
+
+        def remove(self, container):
+            step(f"remove {container}")
+
+        def close(self):
+            step("engine closed")
+
+    class KindCluster:
+        def __init__(self, name, *, state, image=None, kind_path=None):
+            state.mkdir(parents=True, exist_ok=True)
+            self.name, self.image, self.kind_path, self.path = name, image, kind_path, state
+            self.kubeconfig_path = state / f"{name}.kubeconfig"
+
+        def ensure_kind(self):
+            step("ensure kind")
+
+        def names(self):
+            step("names")
+            return list(made.clusters)
+
+        def create(self, config_file):
+            made.kind_config = config_file.read_text()
+            made.clusters.append(self.name)
+            step("create")
+
+        def delete(self):
+            step("delete")
+            made.deleted.append(self.name)
+            if self.name in made.clusters:
+                made.clusters.remove(self.name)
+
+    class ArtifactServer:
+        def __init__(self, engine, cluster, *, image):
+            self.address = f"{cluster}-artifacts:8080"
+
+        def start(self):
+            step("serve")
+
+        def put(self, files):
+            step("put")
+            made.served.update(files)
+
+    class LiveTransport:
+        def __init__(self, kubeconfig, *, context=""):
+            step("connect")
+
+        def list(self, ref, *, label_selector="", field_selector=""):
+            step(f"list {ref.kind}")
+            if ref.kind == "Node":
+                items = [_node("b"), _node("a", "node-role.kubernetes.io/control-plane")]
+            else:
+                items = [_node(f"pod-{n}") for n in range(2)]
+            return ObjectList(items, "1")
+
+        def get(self, ref):
+            step(f"get {ref.kind}")
+            if made.release is None:
+                raise KubeError(404, "NotFound", "not found", place=str(ref))
+            return made.release
+
+        def watch(self, *_, **__):
+            raise KubeError(500, "InternalError", "a fake has nothing more to show")
+
+        def close(self):
+            step("disconnect")
+
+    def load(engine, cluster, images, *, stop):
+        step("load")
+        made.loaded += images
+
+    def planned(what):
+        def call(kube, plan, **_):
+            made.plan = plan
+            step(what)
+
+        return call
+
+    reconcile = SimpleNamespace(
+        install=lambda *_, **__: step("install"),
+        apply=planned("apply"),
+        apply_without_release=planned("apply without release"),
+        wait_controllers=lambda *_, **__: step("controllers"),
+        apply_release=planned("apply release"),
+        wait_release=planned("release"),
+        wait_layers=planned("layers"),
+    )
+
+    def prepare_(options):
+        step("prepare")
+        return dataclasses.replace(prepared, options=options)
+
+    monkeypatch.setattr(start, "Engine", Engine)
+    monkeypatch.setattr(start, "KindCluster", KindCluster)
+    monkeypatch.setattr(install, "image_loader", SimpleNamespace(load=load))
+    endpoint = SimpleNamespace(PORT=7445, install=lambda *_: step("endpoint"))
+    monkeypatch.setattr(install, "node_endpoint", endpoint)
+    monkeypatch.setattr(attach, "Engine", Engine)
+    for module in (install, attach):
+        monkeypatch.setattr(module, "ArtifactServer", ArtifactServer)
+        monkeypatch.setattr(module, "reconcile", reconcile)
+    for module in (start, attach, existing):
+        monkeypatch.setattr(module, "prepare", prepare_)
+    # In place of the module: importing the real one takes seconds.
+    monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=LiveTransport))
+    return made
