@@ -136,7 +136,7 @@ def test_no_module_is_degraded(
 def test_every_node_reaches_every_node(
     kube: Kube, cluster: LiveCluster, each_agent: EachAgent, settles: Settles
 ) -> None:
-    """Claim "container networking": host and health pod of every node answer every node, on Cilium's routes."""
+    """Claim "container networking": host and health pod of every node answer every node."""
     addresses: dict[str, str] = {}
     for node in kube.list_all(Ref("cilium.io/v2", "CiliumNode")):
         name = node["metadata"]["name"]
