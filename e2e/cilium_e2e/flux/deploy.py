@@ -182,9 +182,6 @@ def _own(
     own = patches.get(layer.name, [])
     if plumbing or own:
         spec["patches"] = [*(spec.get("patches") or []), *own, *plumbing]
-    if repository.release.layer == layer.name:
-        # Its failures are read from the HelmRelease itself, long before this would time out.
-        spec["wait"] = True
     return kustomization
 
 

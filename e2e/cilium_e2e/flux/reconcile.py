@@ -36,6 +36,7 @@ _FINAL = {
 }
 # These may pass (a server that is not up yet), so they must have lasted a while.
 _GRACE_S = 30.0
+_NO_KIND = "no matches for kind"
 _PASSING = {"Progressing", "DependencyNotReady", "ArtifactFailed", "SourceNotReady", "NoSourceArtifact", ""}
 
 
@@ -240,7 +241,9 @@ class _Judge:
         text = explain.state(obj)
         if ready.get("status") != "False":
             return
-        final = reason in _FINAL or explain.stalled(obj)
+        # Kinds that an operator registers come some time after the operator's release is ready.
+        to_come = _NO_KIND in ready.get("message", "")
+        final = (reason in _FINAL and not to_come) or explain.stalled(obj)
         if not final and reason not in _PASSING:
             now = self._clock.monotonic()
             final = now - self._since.setdefault(f"{text}", now) > _GRACE_S
