@@ -110,7 +110,7 @@ def plan(
     for outside in repository.external:
         _external(outside, external.get(outside.name), server, skipped, result)
     for layer in repository.layers:
-        own = _own(repository, layer, patches, skipped)
+        own = _own(layer, patches, skipped)
         if own is not None:
             result.kustomizations.append(own)
             if layer.name == repository.release.layer:
@@ -153,9 +153,7 @@ def _external(
     result.kustomizations.append(kustomization)
 
 
-def _own(
-    repository: Repository, layer: Layer, patches: Mapping[str, list[Object]], skipped: set[str]
-) -> Object | None:
+def _own(layer: Layer, patches: Mapping[str, list[Object]], skipped: set[str]) -> Object | None:
     """Our Kustomization for a layer of the tree; None where only Flux's own objects are in it."""
     payload = [built for built in layer.objects if not _flux_plumbing(built)]
     if not payload:
