@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import docker
 import docker.errors
 import pytest
 import requests
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cilium_e2e.cluster.engine import RUN_LABEL, Engine
@@ -72,7 +71,11 @@ class TestFailures:
     CALLS: ClassVar[dict[str, tuple[str, Callable[[Engine], object], str]]] = {
         "nodes": ("list", lambda e: e.nodes("x"), "listing the nodes of x"),
         "image": ("get", lambda e: e.has_image("a:1"), "looking up image a:1"),
-        "saved": ("get_image", lambda e: e.saved("a:1").__enter__(), "saving image a:1"),
+        "save": ("get_image", lambda e: list(e.save("a:1")), "saving image a:1"),
+        "feed": ("exec_create", lambda e: e.feed("n", ["ctr"], []), "ctr in container n"),
+        "feeding": ("exec_start", lambda e: e.feed("n", ["ctr"], []), "ctr in container n"),
+        "fed": ("exec_inspect", lambda e: e.feed("n", ["ctr"], []), "ctr in container n"),
+        "info": ("info", lambda e: e.info(), "asking for its info"),
         "execute": ("exec_run", lambda e: e.execute("n", ["sh", "-c", "x"]), "sh in container n"),
         "put": ("put_archive", lambda e: e.put("n", "/etc", {"f": b""}), "copying into n:/etc"),
         "create": (
@@ -181,6 +184,7 @@ class TestExecute:
 
 
 class TestFiles:
+    @settings(max_examples=40)
     @given(
         st.dictionaries(
             st.from_regex(r"[a-z0-9]{1,9}(/[a-z0-9.:]{1,120}){0,2}", fullmatch=True),
@@ -196,13 +200,6 @@ class TestFiles:
             Engine().put("n", "/opt", files, mode=0o755)
         assert node.files == {f"/opt/{path}": (0o755, content) for path, content in files.items()}
 
-    def test_put_large(self, engine: Engine, fake: FakeDocker, tmp_path: Path) -> None:
-        node = fake.node("n")
-        source = tmp_path / "archive.tar"
-        source.write_bytes(b"x" * 100_000)
-        engine.put_large("n", "/var", "image.tar", source)
-        assert node.files["/var/image.tar"][1] == b"x" * 100_000
-
 
 class TestImages:
     def test_has_image(self, engine: Engine, fake: FakeDocker) -> None:
@@ -210,21 +207,62 @@ class TestImages:
         assert engine.has_image("a:1")
         assert not engine.has_image("b:1")
 
-    def test_saved_is_a_file_that_goes_away(self, engine: Engine, fake: FakeDocker) -> None:
+    def test_save_is_in_pieces(self, engine: Engine, fake: FakeDocker) -> None:
         fake.local_images["a:1"] = [b"one", b"two"]
-        with engine.saved("a:1") as path:
-            assert path.read_bytes() == b"onetwo"
-        assert not path.exists()
+        assert list(engine.save("a:1")) == [b"one", b"two"]
 
-    def test_saved_goes_away_on_errors_too(self, engine: Engine, fake: FakeDocker) -> None:
-        fake.local_images["a:1"] = [b"one"]
-        seen: list[Path] = []
+    def test_an_engine_that_breaks_off_while_saving(self, engine: Engine, fake: FakeDocker) -> None:
+        def broken(name: str) -> Iterator[bytes]:
+            yield b"one"
+            raise requests.exceptions.ChunkedEncodingError("connection broken")
 
-        def use() -> None:
-            with engine.saved("a:1") as path:
-                seen.append(path)
-                raise RuntimeError
+        fake.get_image = broken  # type: ignore[method-assign]
+        pieces = engine.save("a:1")
+        assert next(pieces) == b"one"
+        with pytest.raises(EngineError, match=r"saving image a:1: .*connection broken"):
+            next(pieces)
 
-        with pytest.raises(RuntimeError):
-            use()
-        assert not seen[0].exists()
+
+class TestFeed:
+    def test_what_is_fed_arrives(self, engine: Engine, fake: FakeDocker) -> None:
+        node = fake.node("n")
+        engine.feed("n", ["ctr", "import"], iter([b"one", b"", b"x" * 300_000]))
+        assert node.fed == [b"one" + b"x" * 300_000]
+        assert node.ran == [["ctr", "import"]]
+
+    def test_a_command_that_fails(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.node("n")
+        fake.on_exec = lambda name, command: (7, b"read it all, ", b"no space left\n")
+        with pytest.raises(EngineError) as caught:
+            engine.feed("n", ["ctr", "import"], [b"data"])
+        assert str(caught.value) == "ctr in container n: exit code 7: read it all, no space left"
+
+    def test_a_command_that_stops_reading_is_heard(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.node("n")
+        fake.deaf = {"n"}
+        fake.on_exec = lambda name, command: (1, b"", b"unknown flag")
+        with pytest.raises(EngineError, match=r"it stopped reading \(.*\); exit code 1"):
+            engine.feed("n", ["ctr"], [b"x" * 500_000] * 10)
+
+    def test_a_container_that_is_not_there(self, engine: Engine) -> None:
+        with pytest.raises(EngineError, match="no container ghost"):
+            engine.feed("ghost", ["ctr"], [])
+
+
+class TestAbout:
+    def test_its_info(self, engine: Engine) -> None:
+        assert engine.info() == {"OperatingSystem": "Linux"}
+
+    @pytest.mark.parametrize(
+        ("url", "local"),
+        [
+            ("http+docker://localhost", True),
+            ("http+unix:///var/run/docker.sock", True),
+            ("http://10.0.0.1:2375", False),
+        ],
+    )
+    def test_whether_it_is_on_this_machine(
+        self, engine: Engine, fake: FakeDocker, url: str, local: bool
+    ) -> None:
+        fake.base_url = url
+        assert engine.local is local

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import pytest
 
-from cilium_e2e.cluster import live as live_module
+from cilium_e2e.cluster import relay_link
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.model import (
     Backend,
@@ -113,19 +112,19 @@ class FakeRelay:
 
     made: ClassVar[list[FakeRelay]]
 
-    def __init__(self, address: str, *, clock: Any) -> None:
+    def __init__(self, address: Callable[[], str], *, poke: Any, clock: Any) -> None:
         self.address = address
+        self.poke = poke
+        self.started = False
         self.waited: list[float] = []
         self.losses: list[LostFlows] = []
         self.closed = False
         type(self).made.append(self)
 
-    def __enter__(self) -> Self:
-        return self
+    def start(self) -> None:
+        self.started = True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self.closed = True
 
     def wait_past(self, time_s: float, *, timeout_s: float) -> None:
@@ -142,7 +141,7 @@ class FakeRelay:
 @pytest.fixture
 def relays(monkeypatch: pytest.MonkeyPatch) -> list[FakeRelay]:
     FakeRelay.made = []
-    monkeypatch.setattr(live_module, "RelaySource", FakeRelay)
+    monkeypatch.setattr(relay_link, "RelaySource", FakeRelay)
     return FakeRelay.made
 
 
@@ -172,7 +171,7 @@ class TestFlows:
             raise KubeError(0, "NoAnswer", "not in this test")
 
         api.on_connect = connect
-        host, _, port = relays[0].address.partition(":")
+        host, _, port = relays[0].address().partition(":")
         with socket.create_connection((host, int(port)), timeout=5) as local:
             assert local.recv(1) == b""
         assert asked == [("running", 4245)]
@@ -197,10 +196,19 @@ class TestFlows:
         ]
         with pytest.raises(FlowsLost) as caught:
             cluster.flows(WINDOW, FlowFilter())
-        assert (
-            "7 events lost by PERF_EVENT_RING_BUFFER on n1; 1 events lost by HUBBLE_RING_BUFFER on n2"
-            in str(caught.value)
-        )
+        assert "7 on n1 (PERF_EVENT_RING_BUFFER); 1 on n2 (HUBBLE_RING_BUFFER)" in str(caught.value)
+
+    def test_after_a_restart_it_is_another_pod(
+        self, cluster: LiveCluster, api: MemoryTransport, relays: list[FakeRelay]
+    ) -> None:
+        api.put(relay_pod("relay-1"))
+        cluster.relay()
+        first = relays[0].address()
+        api.remove(Ref("v1", "Pod", "relay-1", "cilium"))
+        with pytest.raises(ClusterStateError, match="found none"):
+            relays[0].address()
+        api.put(relay_pod("relay-2"))
+        assert relays[0].address() != first
 
     def test_closing_closes_all_of_it(
         self, cluster: LiveCluster, api: MemoryTransport, relays: list[FakeRelay]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -45,46 +46,89 @@ def fail_on(fake: FakeDocker, node: str, word: str) -> None:
     fake.on_exec = run
 
 
+def imports(fake: FakeDocker, node: str) -> list[list[str]]:
+    return [command for command in fake.by_name[node].ran if "import" in command]
+
+
 class TestImages:
     def test_each_is_saved_once_and_imported_everywhere(self, engine: Engine, fake: FakeDocker) -> None:
-        fake.local_images = {"a:1": [b"A"], "b:2": [b"B"]}
+        fake.local_images = {"a:1": [b"A"], "b:2": [b"B", b"B"]}
         images.load(engine, "x", ["a:1", "b:2", "a:1"])
         assert fake.saved == ["a:1", "b:2"]
         for name in ("x-control-plane", "x-worker"):
-            node = fake.by_name[name]
-            assert [command[0] for command in node.ran] == ["ctr", "rm"] * 2
-            imported = node.ran[0]
-            assert "--namespace=k8s.io" in imported
-            assert imported[-1] in node.files
-            assert node.ran[1][-1] == imported[-1]
+            assert fake.by_name[name].fed == [b"A", b"BB"]
+            assert all("--namespace=k8s.io" in command for command in imports(fake, name))
 
     def test_nothing_else_gets_them(self, engine: Engine, fake: FakeDocker) -> None:
         fake.local_images = {"a:1": [b"A"]}
         images.load(engine, "x", ["a:1"])
         for name in ("x-external-load-balancer", "y-worker"):
             assert not fake.by_name[name].ran
-            assert not fake.by_name[name].files
 
-    def test_what_a_node_imports_is_what_was_saved(self, engine: Engine, fake: FakeDocker) -> None:
-        fake.local_images = {"a:1": [b"one", b"two"]}
+    @pytest.mark.parametrize(
+        ("image", "listed"),
+        [
+            ("python:3.13", "docker.io/library/python:3.13"),
+            ("kindest/node:v1", "docker.io/kindest/node:v1"),
+            ("quay.io/cilium/cilium:v1", "quay.io/cilium/cilium:v1"),
+            ("localhost/a:1", "localhost/a:1"),
+            ("mirror:5000/a:1", "mirror:5000/a:1"),
+        ],
+    )
+    def test_what_every_node_has_is_not_loaded(
+        self, engine: Engine, fake: FakeDocker, image: str, listed: str
+    ) -> None:
+        fake.local_images = {image: [b"A"]}
+        fake.on_exec = lambda name, command: (0, f"{listed}\n".encode() if "list" in command else b"", b"")
+        images.load(engine, "x", [image])
+        assert fake.saved == []
+        assert not imports(fake, "x-worker")
+
+    def test_what_only_one_node_has_is_loaded(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.local_images = {"quay.io/a:1": [b"A"]}
+        fake.on_exec = lambda name, command: (
+            0,
+            b"quay.io/a:1\n" if "list" in command and name == "x-worker" else b"",
+            b"",
+        )
+        images.load(engine, "x", ["quay.io/a:1"])
+        assert fake.saved == ["quay.io/a:1"]
+
+    def test_large_ones_in_pieces(self, engine: Engine, fake: FakeDocker) -> None:
+        pieces = [bytes([number]) * 100_000 for number in range(40)]
+        fake.local_images = {"a:1": pieces}
         images.load(engine, "x", iter(["a:1"]))
-        assert [content for _, content in fake.by_name["x-worker"].files.values()] == [b"onetwo"]
+        assert fake.by_name["x-worker"].fed == fake.by_name["x-control-plane"].fed == [b"".join(pieces)]
 
     def test_a_node_that_refuses(self, engine: Engine, fake: FakeDocker) -> None:
         fake.local_images = {"a:1": [b"A"]}
         fail_on(fake, "x-worker", "import")
-        with pytest.raises(EngineError, match="ctr in container x-worker: exit code 1: it broke here"):
+        with pytest.raises(EngineError, match="loading image a:1 into x-worker: exit code 1: it broke here"):
             images.load(engine, "x", ["a:1"])
+
+    def test_a_node_that_stops_reading_holds_nobody_up(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.local_images = {"a:1": [b"x" * 500_000] * 10}
+        fake.deaf = {"x-worker"}
+        fail_on(fake, "x-worker", "import")
+        with pytest.raises(EngineError, match=r"into x-worker: it stopped reading .*exit code 1"):
+            images.load(engine, "x", ["a:1"])
+        assert len(fake.by_name["x-control-plane"].fed[0]) == 5_000_000
 
     def test_an_image_that_cannot_be_saved(self, engine: Engine, fake: FakeDocker) -> None:
         fake.failures["get_image"] = docker.errors.APIError("no such image")
         with pytest.raises(EngineError, match="saving image a:1"):
             images.load(engine, "x", ["a:1"])
-        assert not fake.by_name["x-worker"].ran
+
+    def test_giving_up(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.local_images = {"a:1": [b"A"]}
+        stop = threading.Event()
+        stop.set()
+        images.load(engine, "x", ["a:1"], stop=stop)
+        assert fake.saved == []
 
     def test_none(self, engine: Engine, fake: FakeDocker) -> None:
         images.load(engine, "x", [])
-        assert not fake.by_name["x-worker"].ran
+        assert not imports(fake, "x-worker")
 
 
 class TestEndpoint:

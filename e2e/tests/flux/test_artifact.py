@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cilium_e2e.flux import artifact, artifact_server
@@ -99,6 +99,7 @@ class TestTree:
             artifact.tree(tmp_path, [name], name="tree")
         assert caught.value.exit_code == 4
 
+    @settings(max_examples=40)
     @given(st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.binary(max_size=300)))
     def test_any_files_come_out_as_they_went_in(self, files: dict[str, bytes]) -> None:
         files = {name: c for name, c in files.items() if not any(o.startswith(f"{name}/") for o in files)}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import socket as socket_module
+import struct
 import tarfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -27,6 +30,7 @@ class FakeContainer:
     files: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     ran: list[list[str]] = field(default_factory=list)
     created: dict[str, Any] = field(default_factory=dict)
+    fed: list[bytes] = field(default_factory=list)
 
     def exec_run(self, command: list[str], *, demux: bool) -> ExecResult:
         assert demux
@@ -70,6 +74,11 @@ class FakeDocker:
         self.failures: dict[str, Exception] = {}
         self.takes_files = True
         self.closed = False
+        self.base_url = "http+docker://localhost"
+        self.deaf: set[str] = set()
+        self.threads: list[threading.Thread] = []
+        self._execs: dict[str, tuple[FakeContainer, list[str]]] = {}
+        self._codes: dict[str, int] = {}
         self.on_exec: Callable[[str, Sequence[str]], tuple[int, bytes, bytes]] = lambda name, command: (
             0,
             b"",
@@ -109,6 +118,45 @@ class FakeDocker:
         self.check("get_image")
         self.saved.append(name)
         yield from self.local_images[name]
+
+    def exec_create(self, container: str, command: Sequence[str], *, stdin: bool) -> dict[str, str]:
+        self.check("exec_create")
+        assert stdin
+        number = str(len(self._execs))
+        self._execs[number] = (self.get(container), list(command))
+        return {"Id": number}
+
+    def exec_start(self, number: str, *, socket: bool) -> socket_module.socket:
+        self.check("exec_start")
+        assert socket
+        ours, theirs = socket_module.socketpair()
+        thread = threading.Thread(target=self._run, args=(number, theirs))
+        self.threads.append(thread)
+        thread.start()
+        return ours
+
+    def exec_inspect(self, number: str) -> dict[str, int]:
+        self.check("exec_inspect")
+        self.threads[int(number)].join(5)
+        return {"ExitCode": self._codes[number]}
+
+    def _run(self, number: str, stdin: socket_module.socket) -> None:
+        """A command that reads to the end, unless it is deaf, and then speaks, as the engine frames it."""
+        container, command = self._execs[number]
+        container.ran.append(command)
+        with stdin:
+            pieces: list[bytes] = []
+            while container.name not in self.deaf and (piece := stdin.recv(1 << 20)):
+                pieces.append(piece)
+            container.fed.append(b"".join(pieces))
+            self._codes[number], out, err = self.on_exec(container.name, command)
+            for stream, text in ((1, out), (2, err)):
+                if text:
+                    stdin.sendall(struct.pack(">BxxxL", stream, len(text)) + text)
+
+    def info(self) -> dict[str, str]:
+        self.check("info")
+        return {"OperatingSystem": "Linux"}
 
     def create(self, image: str, command: Sequence[str], *, name: str, **options: Any) -> FakeContainer:
         self.check("create")
