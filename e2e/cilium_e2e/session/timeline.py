@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -50,6 +51,8 @@ class Timeline:
     def phase(self, name: str, *, after: tuple[str, ...] = ()) -> Iterator[Callable[[str], None]]:
         """Measure a block; what it yields tells progress within it, each state once.
 
+        A phase that does not come to its end is told, and stands in no timeline.
+
         Args:
             name: unique within the timeline.
             after: the phases without which this one could not start.
@@ -64,7 +67,12 @@ class Timeline:
                 self._say(f"  {name}, {self._clock.monotonic() - start:5.1f} s: {state}")
 
         self._say(f"{name} …")
-        yield progress
+        try:
+            yield progress
+        except BaseException as error:
+            how = "interrupted" if isinstance(error, (KeyboardInterrupt, CancelledError)) else "failed"
+            self._say(f"{name}: {how} after {self._clock.monotonic() - start:.1f} s")
+            raise
         took = self._clock.monotonic() - start
         with self._lock:
             self.phases.append(Phase(name, start - self._start, took, after))
@@ -94,13 +102,12 @@ class Timeline:
             f"{p.name:<{width}}  {p.start_s:6.1f} s + {p.took_s:5.1f} s"
             for p in sorted(self.phases, key=lambda p: p.start_s)
         ]
+        rows.append(f"{'total':<{width}}  {self.total_s:17.1f} s")
         way, length = self.critical_path()
-        ratio = self.total_s / length if length else 1.0
-        return [
-            *rows,
-            f"{'total':<{width}}  {self.total_s:17.1f} s",
-            f"critical path {length:.1f} s (total is {ratio:.2f} times that): {' → '.join(way)}",
-        ]
+        if length:
+            ratio = self.total_s / length
+            rows.append(f"critical path {length:.1f} s (total is {ratio:.2f} times that): {' → '.join(way)}")
+        return rows
 
     def to_json(self) -> str:
         """Phases, total and critical path as one JSON object, times in seconds."""

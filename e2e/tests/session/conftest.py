@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from cilium_e2e.cluster.engine import NodeContainer
 from cilium_e2e.model import KubeError, ObjectList
-from cilium_e2e.session import Options, prepare, start
+from cilium_e2e.session import Options, attach, install, prepare, start, teardown
 
 FILES = {
     "manifests/flux-system/kustomization.yaml": """\
@@ -65,7 +67,7 @@ FILES = {
         networking: {disableDefaultCNI: true, kubeProxyMode: none}
         nodes:
           - role: control-plane
-            extraMounts: [{hostPath: clusters/default/extra.conf, containerPath: /extra.conf}]
+            extraMounts: [{hostPath: ./extra.conf, containerPath: /extra.conf}]
           - role: worker
         """,
     "clusters/default/extra.conf": "",
@@ -116,20 +118,33 @@ def prepared(tmp_path_factory, written) -> prepare.Prepared:
     )
 
 
+LOADS = ("flux", "cilium", "agent")
+
+
 @dataclass
 class World:
-    """What happened, in order; ``fails`` says which step raises what."""
+    """What happened, in order; ``fails`` says which step raises what, ``gates`` which load waits for what.
+
+    A load that waits gives up when it is told to stop, as the real one does.
+    """
 
     log: list[str] = field(default_factory=list)
-    fails: dict[str, BaseException | Callable[[], None]] = field(default_factory=dict)
+    fails: dict[str, BaseException | Callable[[], object]] = field(default_factory=dict)
+    gates: dict[str, threading.Event] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
+    nodes: list[NodeContainer] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
     loaded: list[str] = field(default_factory=list)
     served: dict[str, bytes] = field(default_factory=dict)
+    host: dict[str, object] = field(default_factory=dict)
     kind_config: str = ""
     plan: object = None
+    again: bool | None = None
+    mine: str = "ce2e-test"
+    engine: type | None = None
+    idle: threading.Event = field(default_factory=threading.Event)
 
     def step(self, name: str) -> None:
         self.log.append(name)
@@ -138,6 +153,21 @@ class World:
             failure()
         elif failure is not None:
             raise failure
+
+    def load(self, engine, cluster, images, *, stop: threading.Event) -> None:
+        name = LOADS[sum(step.startswith("load ") for step in self.log) % len(LOADS)]
+        try:
+            self.step(f"load {name}")
+            gate = self.gates.get(name)
+            while gate is not None and not gate.wait(0.005):
+                if stop.is_set():
+                    self.log.append(f"stopped {name}")
+                    return
+            self.loaded += images
+            self.log.append(f"loaded {name}")
+        finally:
+            if name == "agent" or stop.is_set():
+                self.idle.set()
 
 
 def _node(name: str, *labels: str) -> dict:
@@ -156,17 +186,27 @@ def _node(name: str, *labels: str) -> dict:
 
 @pytest.fixture
 def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
-    """The names that session.start uses, replaced by recorders."""
-    made = World(images={"r.example/cilium:v1.18.9", "flux.example/helm-controller:v1"})
+    """The names that a kind session uses, replaced by recorders."""
+    made = World(
+        images={"r.example/cilium:v1.18.9", "flux.example/helm-controller:v1"},
+        host={"CgroupVersion": "2", "KernelVersion": "6.8.0"},
+    )
     step = made.step
 
     class Engine:
         version = "99.1"
+        local = False
 
         def __init__(self):
             step("engine")
 
+        def info(self):
+            step("info")
+            return made.host
+
         def nodes(self, cluster):
+            if cluster not in made.clusters:
+                return list(made.nodes)
             return [
                 NodeContainer(f"{cluster}-control-plane", "control-plane"),
                 NodeContainer(f"{cluster}-worker", "worker"),
@@ -188,7 +228,7 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
     class KindCluster:
         def __init__(self, name, *, state, image=None, kind_path=None):
             state.mkdir(parents=True, exist_ok=True)
-            self.name, self.image, self.kind_path = name, image, kind_path
+            self.name, self.image, self.kind_path, self.path = name, image, kind_path, state
             self.kubeconfig_path = state / f"{name}.kubeconfig"
 
         def ensure_kind(self):
@@ -201,9 +241,12 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
         def create(self, config_file):
             made.kind_config = config_file.read_text()
             step("create")
+            made.clusters.append(self.name)
 
         def delete(self):
-            step("delete")
+            step("delete" if self.name == made.mine else f"delete {self.name}")
+            if self.name in made.clusters:
+                made.clusters.remove(self.name)
 
     class ArtifactServer:
         def __init__(self, engine, cluster, *, image):
@@ -217,7 +260,7 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
             made.served.update(files)
 
     class LiveTransport:
-        def __init__(self, kubeconfig):
+        def __init__(self, kubeconfig, *, context=""):
             step("connect")
 
         def list(self, ref, *, label_selector="", field_selector=""):
@@ -234,41 +277,47 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
         def close(self):
             step("disconnect")
 
-    def load(engine, cluster, images):
-        step("load")
-        made.loaded += images
-
     def planned(what):
-        def call(kube, plan, **_):
+        def call(kube, plan, **given):
             made.plan = plan
+            if "again" in given:
+                made.again = given["again"]
             step(what)
 
         return call
 
-    monkeypatch.setattr(start, "Engine", Engine)
-    monkeypatch.setattr(start, "KindCluster", KindCluster)
-    monkeypatch.setattr(start, "ArtifactServer", ArtifactServer)
-    monkeypatch.setattr(start, "image_loader", SimpleNamespace(load=load))
-    monkeypatch.setattr(
-        start, "node_endpoint", SimpleNamespace(PORT=7445, install=lambda *_: step("endpoint"))
+    reconcile = SimpleNamespace(
+        install=lambda *_, **__: step("install"),
+        apply=planned("apply"),
+        apply_without_release=planned("apply others"),
+        apply_release=planned("apply release"),
+        wait_controllers=lambda *_, **__: step("controllers"),
+        wait_release=planned("release"),
+        wait_layers=planned("layers"),
     )
-    monkeypatch.setattr(
-        start,
-        "reconcile",
-        SimpleNamespace(
-            install=lambda *_, **__: step("install"),
-            apply=planned("apply"),
-            wait_controllers=lambda *_, **__: step("controllers"),
-            wait_release=planned("release"),
-            wait_layers=planned("layers"),
-        ),
-    )
-    # In place of the module: importing the real one takes seconds.
-    monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=LiveTransport))
 
     def prepare_(options):
         step("prepare")
-        return prepared
+        return prepared if options.topology == "default" else _other(prepared, options)
 
-    monkeypatch.setattr(start, "prepare", prepare_)
+    for module in (start, attach, teardown):
+        for name, fake in (("Engine", Engine), ("KindCluster", KindCluster), ("prepare", prepare_)):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, fake)
+    for module in (install, attach):
+        monkeypatch.setattr(module, "ArtifactServer", ArtifactServer)
+        monkeypatch.setattr(module, "reconcile", reconcile)
+    monkeypatch.setattr(install, "image_loader", SimpleNamespace(load=made.load))
+    endpoint = SimpleNamespace(PORT=7445, install=lambda *_: step("endpoint"))
+    monkeypatch.setattr(install, "node_endpoint", endpoint)
+    # In place of the module: importing the real one takes seconds.
+    monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=LiveTransport))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    made.engine = Engine
     return made
+
+
+def _other(prepared, options):
+    """The same input for another topology."""
+    topology = dataclasses.replace(prepared.topology, name=options.topology)
+    return dataclasses.replace(prepared, topology=topology)
