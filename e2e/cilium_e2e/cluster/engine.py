@@ -132,7 +132,8 @@ class Engine:
         code = self._try(lambda: self._exit_code(number), place)
         if code != 0 or refused:
             words = output.decode(errors="replace").strip()[-500:]
-            raise EngineError(f"{refused}exit code {code}: {words}", place=place, hint=disk_hint(words))
+            ending = "it ended without an exit code" if code is None else f"exit code {code}"
+            raise EngineError(f"{refused}{ending}: {words}", place=place, hint=disk_hint(words))
 
     def execute(self, container: str, command: Sequence[str]) -> str:
         """Run a command in a container to its end; answers standard output.

@@ -203,7 +203,7 @@ def test_a_running_session_s_cluster_is_known_and_owned(session, state):
 def test_a_cluster_is_recorded_before_it_is_made(world, session, state):
     world.fails = {"create": lambda: world.said.append(Registry(state).find(NAME))}
     session().start()
-    assert Record(NAME, "default", "", False, {}) in world.said
+    assert Record(NAME, "default", "", keep=False, handle={}) in world.said
 
 
 def test_stopping_deletes_containers_and_cluster_once(world, session):
@@ -394,7 +394,7 @@ class TestKept:
 
     def test_one_that_was_never_ready_is_refused_and_left_alone(self, world, session, state):
         world.clusters = [NAME]
-        Registry(state).write(Record(NAME, "default", "", True, {}))
+        Registry(state).write(Record(NAME, "default", "", keep=True, handle={}))
         with pytest.raises(BackendUnavailable, match=f"cilium-e2e clusters delete {NAME}"):
             session(keep=True).start()
         assert "delete" not in world.log
@@ -416,7 +416,7 @@ class TestKept:
 
 class TestSwept:
     def test_what_a_dead_run_left_goes_first(self, world, session, state):
-        Registry(state).write(Record("ce2e-dead", "default", "", False, {}))
+        Registry(state).write(Record("ce2e-dead", "default", "", keep=False, handle={}))
         world.clusters = ["ce2e-dead"]
         session().start()
         assert world.log.index("delete ce2e-dead") < world.log.index("create")
@@ -424,13 +424,13 @@ class TestSwept:
         assert [record.name for record in Registry(state).records()] == [NAME]
 
     def test_one_of_the_same_name_too(self, world, session, state):
-        Registry(state).write(Record(NAME, "default", "", False, {}))
+        Registry(state).write(Record(NAME, "default", "", keep=False, handle={}))
         world.clusters = [NAME]
         assert session().start().info.name == NAME
         assert world.log.index("delete") < world.log.index("create")
 
     def test_one_that_stays_is_told_and_keeps_nobody_from_working(self, world, session, state):
-        Registry(state).write(Record("ce2e-dead", "default", "", False, {}))
+        Registry(state).write(Record("ce2e-dead", "default", "", keep=False, handle={}))
         world.fails = {"delete ce2e-dead": EngineError("device busy")}
         session().start()
         (line,) = [line for line in world.said if "device busy" in line]
