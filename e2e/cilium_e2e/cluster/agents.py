@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from cilium_e2e.cluster.process import (
     CONFIG_FOLDER,
     CONFIG_SCRIPT,
+    HELLO_SCRIPT,
     NETFILTER_SCRIPT,
     PROCESS_SCRIPT,
     AgentProcess,
@@ -22,9 +23,7 @@ from cilium_e2e.cluster.process import (
 from cilium_e2e.cluster.status import (
     AgentStatus,
     Module,
-    Reach,
     parse_modules,
-    parse_reach,
     parse_status,
 )
 from cilium_e2e.kube import Kube
@@ -135,9 +134,14 @@ class CiliumAgents:
         text = self.run(agent, "cilium-dbg", "shell", "--", "db/show", "--format=json", "health")
         return parse_modules(text, place=str(agent.ref))
 
-    def reach(self, agent: AgentPod) -> list[Reach]:
-        """Which nodes one agent's health prober reaches, probed now."""
-        return parse_reach(self._json(agent, "cilium-health", "status", "--probe", "-o", "json"))
+    def reaches(self, agent: AgentPod, addresses: Sequence[str], port: int) -> dict[str, str]:
+        """What Cilium's health responders say to one agent now: address to status line, empty for none.
+
+        Not ``cilium-health``: a new agent's prober knows no node for more than a minute.
+        """
+        lines = self.run(agent, "bash", "-c", HELLO_SCRIPT, str(port), *addresses).splitlines()
+        answers = dict(line.partition(" ")[::2] for line in lines)
+        return {address: answers.get(address, "").strip() for address in addresses}
 
     def process(self, agent: AgentPod) -> AgentProcess:
         """One agent's process, as its kernel sees it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ RUN_LABEL = "io.cilium-e2e.run"
 
 _ERRORS = (docker.errors.DockerException, RequestException, OSError)
 _TIMEOUT_S = 300
+_CODE_TRIES, _CODE_POLL_S = 40, 0.05
 T = TypeVar("T")
 
 
@@ -112,26 +114,26 @@ class Engine:
         # Over a local engine's socket or plain TCP the library wraps the socket; over TLS it is bare.
         raw = getattr(stream, "_sock", stream)
         frames: Any = frames_iter  # untyped in the library
-        refused = ""
-        output = b""
-        try:
-            for piece in pieces:
-                raw.sendall(piece)
-            raw.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            refused = f"it stopped reading ({error}); "  # what it said before is still to be read
-        try:
-            for _, part in frames(stream, tty=False):
-                output += part
-        except (OSError, docker.errors.DockerException) as error:
-            refused = refused or f"its output broke off ({error}); "
-        finally:
-            stream.close()
-            raw.close()  # closing what wraps it leaves it open
-        code = self._try(lambda: api.exec_inspect(number)["ExitCode"], place)
+        refused, output = "", b""
+        with ExitStack() as opened:
+            opened.callback(raw.close)  # closing what wraps it leaves it open
+            opened.callback(stream.close)
+            try:
+                for piece in pieces:
+                    raw.sendall(piece)
+                raw.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                refused = f"it stopped reading ({error}); "  # what it said before is still to be read
+            try:
+                for _, part in frames(stream, tty=False):
+                    output += part
+            except (OSError, docker.errors.DockerException) as error:
+                refused = refused or f"its output broke off ({error}); "
+        code = self._try(lambda: self._exit_code(number), place)
         if code != 0 or refused:
             words = output.decode(errors="replace").strip()[-500:]
-            raise EngineError(f"{refused}exit code {code}: {words}", place=place)
+            ending = "it ended without an exit code" if code is None else f"exit code {code}"
+            raise EngineError(f"{refused}{ending}: {words}", place=place, hint=disk_hint(words))
 
     def execute(self, container: str, command: Sequence[str]) -> str:
         """Run a command in a container to its end; answers standard output.
@@ -144,7 +146,8 @@ class Engine:
         streams: tuple[bytes | None, bytes | None] = result.output  # type: ignore[assignment]  # demux gives a pair
         out, err = ((part or b"").decode(errors="replace") for part in streams)
         if result.exit_code != 0:
-            raise EngineError(f"exit code {result.exit_code}: {(err or out).strip()[-500:]}", place=place)
+            words = (err or out).strip()[-500:]
+            raise EngineError(f"exit code {result.exit_code}: {words}", place=place, hint=disk_hint(words))
         return out
 
     def put(self, container: str, folder: str, files: Mapping[str, bytes], *, mode: int = 0o644) -> None:
@@ -228,6 +231,15 @@ class Engine:
         """Release connections."""
         self._docker.close()
 
+    def _exit_code(self, number: str) -> int | None:
+        """The exit code of a command whose output has ended; None when it does not come."""
+        for _ in range(_CODE_TRIES):
+            found = self._docker.api.exec_inspect(number)
+            if found["ExitCode"] is not None:
+                return int(found["ExitCode"])
+            time.sleep(_CODE_POLL_S)  # the engine closes the streams before it notes the code
+        return None
+
     def _get(self, name: str) -> Container:
         return self._docker.containers.get(name)
 
@@ -238,8 +250,19 @@ class Engine:
             raise _failed(what, error) from error
 
 
+def disk_hint(words: str) -> str:
+    """What to do when a command or the engine says that the disk is full; empty where it does not say so."""
+    if "no space left on device" not in words.lower() and "disk quota exceeded" not in words.lower():
+        return ""
+    return (
+        "The disk with the container engine's data is full: free some, for example with docker image prune."
+    )
+
+
 def _failed(what: str, error: Exception) -> EngineError:
-    return EngineError(f"the container engine failed: {_first_line(error)}", place=what)
+    return EngineError(
+        f"the container engine failed: {_first_line(error)}", place=what, hint=disk_hint(str(error))
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -48,6 +48,8 @@ def load(engine: Engine, cluster: str, images: Iterable[str], *, stop: threading
             finally:
                 for branch in branches:
                     branch.put(None)
+            if stop is not None and stop.is_set():
+                return  # what the nodes say of half an image is of no interest
             for node, task in zip(nodes, tasks, strict=True):
                 try:
                     task.result()

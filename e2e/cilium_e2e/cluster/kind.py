@@ -24,6 +24,7 @@ from typing import Any
 
 from pytest_kind.cluster import KindCluster as _KindCluster
 
+from cilium_e2e.cluster.engine import disk_hint
 from cilium_e2e.model import BackendUnavailable, EngineError
 
 KIND_VERSION = "v0.33.0"
@@ -155,9 +156,11 @@ class KindCluster(_KindCluster):  # type: ignore[misc]  # the library ships no t
         except OSError as error:
             raise BackendUnavailable(f"kind cannot be run: {error}", place=str(self.kind_path)) from error
         if process.returncode != 0:
+            words = (err.strip() or out.strip())[-1500:]
             raise EngineError(
-                f"exit code {process.returncode}: {(err.strip() or out.strip())[-1500:]}",
+                f"exit code {process.returncode}: {words}",
                 place=f"kind {' '.join(arguments[:2])}",
+                hint=disk_hint(words),
             )
         return out
 

@@ -30,13 +30,15 @@ def resolved(topology: Topology, feature_gates: Mapping[str, bool]) -> tuple[str
         for mount in node.get("extraMounts") or []:
             mount["hostPath"] = str(_find(topology, mount["hostPath"]))
     gates: dict[str, bool] = config.get("featureGates") or {}
-    differences = [
-        Difference(
-            f"feature gate {name}", str(value).lower(), "this host needs it", f"--feature-gate {name}={value}"
-        )
-        for name, value in feature_gates.items()
-        if gates.get(name) is not value
-    ]
+    differences = []
+    for name, value in feature_gates.items():
+        if gates.get(name) is not value:
+            word = str(value).lower()
+            differences.append(
+                Difference(
+                    f"feature gate {name}", word, "this host needs it", f"--feature-gate {name}={word}"
+                )
+            )
     if feature_gates:
         config["featureGates"] = {**gates, **feature_gates}
     return yaml.safe_dump(config, sort_keys=False), differences

@@ -43,17 +43,15 @@ def look(info: Mapping[str, Any], *, local: bool) -> Host:
         info: the engine's own ``info``.
         local: whether the engine is on this machine, so that its files can be looked at.
     """
-    root = Path(str(info.get("DockerRootDir", "")))
+    root = str(info.get("DockerRootDir") or "")
+    # An engine in a virtual machine answers on a socket of this machine, but its files are not here.
+    here = local and bool(root) and _exists(Path(root))
     instances = Path("/proc/sys/fs/inotify/max_user_instances")
-    disk = None
-    if local:
-        existing = next((folder for folder in (root, *root.parents) if folder.exists()), None)
-        disk = shutil.disk_usage(existing).free / 2**30 if existing is not None else None
     return Host(
         cgroup=int(info.get("CgroupVersion") or 1),
         kernel=str(info.get("KernelVersion", "")),
-        inotify_instances=int(instances.read_text()) if local and instances.exists() else None,
-        disk_gib=disk,
+        inotify_instances=int(instances.read_text()) if here and instances.exists() else None,
+        disk_gib=shutil.disk_usage(root).free / 2**30 if here else None,
     )
 
 
@@ -98,6 +96,13 @@ def check(host: Host, topology: Topology, values: Mapping[str, Any]) -> None:
             place="the container engine's data",
             hint="Free some, for example with docker image prune.",
         )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a folder above it is not ours to look into
+        return False
 
 
 def _mounts_cgroup2(values: Mapping[str, Any]) -> bool:

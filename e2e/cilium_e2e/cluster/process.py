@@ -36,6 +36,17 @@ for file in *; do printf '%s ' "$file"; base64 -w0 "$file"; echo; done
 """
 """Takes the folder as ``$0``; a value may have lines of its own."""
 
+HELLO_SCRIPT = """\
+hello() {
+  answer=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/$0/$1" && printf "GET /hello HTTP/1.0\\r\\n\\r\\n" >&3 &&
+    head -n 1 <&3' "$1" "$2" 2>/dev/null)
+  echo "$1 $answer"
+}
+for address in "$@"; do hello "$address" "$0" & done
+wait
+"""
+"""Takes the port as ``$0`` and addresses; bash, because an agent's image has no HTTP client."""
+
 CONFIG_FOLDER = "/tmp/cilium/config-map"  # noqa: S108 - Cilium's own path, in its container
 
 _CAPABILITIES = """\

@@ -1,4 +1,4 @@
-"""What a running agent says about itself: its status, its modules' health, its reach to other nodes.
+"""What a running agent says about itself: its status, and the health of its modules.
 
 All of it is parsed from the agent's own command line, because a ConfigMap says what was asked for and not
 what an agent does: an agent that cannot load its datapath is Ready all the same.
@@ -62,21 +62,6 @@ class Module:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Whether a node's health prober reaches another node.
-
-    Attributes:
-        node: the other node.
-        what: ``host`` or ``endpoint`` (a pod there), with its address.
-        failures: protocol to error; empty when both HTTP and ICMP came through.
-    """
-
-    node: str
-    what: str
-    failures: dict[str, str]
-
-
 def parse_status(answer: dict[str, Any]) -> AgentStatus:
     """``cilium-dbg status -o json``."""
     replacement = answer.get("kube-proxy-replacement") or {}
@@ -134,25 +119,3 @@ def parse_modules(text: str, *, place: str) -> list[Module]:
     if not modules:
         raise ClusterStateError("expected module health, got nothing", place=place)
     return modules
-
-
-def parse_reach(answer: dict[str, Any]) -> list[Reach]:
-    """``cilium-health status --probe -o json``."""
-    found = []
-    for node in answer.get("nodes") or []:
-        for what, key in (("host", "host"), ("endpoint", "health-endpoint")):
-            part = node.get(key) or {}
-            paths = [part.get("primary-address"), *(part.get("secondary-addresses") or [])]
-            found += [_reach(node["name"], what, path or {}) for path in paths]
-    return found
-
-
-def _reach(node: str, what: str, path: dict[str, Any]) -> Reach:
-    failures = {}
-    for protocol in ("http", "icmp"):
-        probe = path.get(protocol)
-        if probe is None:
-            failures[protocol] = "never probed"
-        elif probe.get("status"):
-            failures[protocol] = probe["status"]
-    return Reach(node, f"{what} {path.get('ip', 'without an address')}", failures)

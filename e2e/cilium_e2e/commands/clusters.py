@@ -12,14 +12,15 @@ from cilium_e2e.cluster.kind import KindCluster
 from cilium_e2e.model import InputError
 from cilium_e2e.session.options import default_state
 from cilium_e2e.session.registry import Registry
-from cilium_e2e.session.start import delete, sweep
+from cilium_e2e.session.teardown import delete, sweep
 
 
 def run(args: argparse.Namespace) -> int:
     """List, delete or sweep; 0 when that was done.
 
     Raises:
-        InputError: ``delete`` was given a cluster that is none of ours, or that a living run uses.
+        InputError: ``delete`` was given a cluster that is none of ours, that a living run uses, or that is
+            on another engine.
         ClusterStateError: something could not be deleted.
     """
     registry = Registry(default_state())
@@ -55,9 +56,16 @@ def _list(registry: Registry) -> int:
 
 
 def _delete(registry: Registry, engine: Engine, name: str, kind_bin: str | None) -> None:
-    if registry.find(name) is None:
+    record = registry.find(name)
+    if record is None:
         known = ", ".join(record.name for record in registry.records()) or "none"
         raise InputError(f"no cluster of ours, expected one of: {known}", place=f"cluster {name}")
+    if record.engine != os.environ.get("DOCKER_HOST", ""):
+        raise InputError(
+            f"it is on another engine, {record.engine or 'the default one'}",
+            place=f"cluster {name}",
+            hint="Set DOCKER_HOST as it was when the cluster was made.",
+        )
     with registry.claim(name):
         _say(f"deleting cluster {name} …")
         delete(_cluster(name, kind_bin), engine, registry)

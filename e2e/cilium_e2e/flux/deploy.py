@@ -270,9 +270,6 @@ def _own(
     ]
     if patches:
         spec["patches"] = patches
-    if repository.release.layer == layer.name:
-        # Its failures are read from the HelmRelease itself, long before this would time out.
-        spec["wait"] = True
     for change in ours:
         check_reach(repository, layer, kustomization, change.wanted)
     return kustomization

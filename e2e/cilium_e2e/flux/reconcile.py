@@ -36,6 +36,7 @@ _FINAL = {
 }
 # These may pass (a server that is not up yet), so they must have lasted a while.
 _GRACE_S = 30.0
+_NO_KIND = "no matches for kind"
 _PASSING = {"Progressing", "DependencyNotReady", "ArtifactFailed", "SourceNotReady", "NoSourceArtifact", ""}
 
 
@@ -266,7 +267,9 @@ class _Judge:
         if ready.get("status") != "False":
             self._since.pop(_ref(obj), None)
             return
-        final = reason in _FINAL or explain.stalled(obj)
+        # Kinds that an operator registers come some time after the operator's release is ready.
+        to_come = _NO_KIND in ready.get("message", "")
+        final = (reason in _FINAL and not to_come) or explain.stalled(obj)
         if not final and reason not in _PASSING:
             now = self._clock.monotonic()
             before, since = self._since.get(_ref(obj), ("", now))

@@ -1,7 +1,8 @@
-"""Scenarios: workloads, policies moved into isolation, outcomes judged."""
+"""Scenarios: workloads, policies moved into isolation and put into force, outcomes judged."""
 
 from cilium_e2e.scenario.isolation import isolate
 from cilium_e2e.scenario.judgement import Check, Judged, Judgement, judge, require
+from cilium_e2e.scenario.policies import enforce
 from cilium_e2e.scenario.workload import PodSpec, ServiceSpec, deploy, namespace, remove
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "PodSpec",
     "ServiceSpec",
     "deploy",
+    "enforce",
     "isolate",
     "judge",
     "namespace",

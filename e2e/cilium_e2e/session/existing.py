@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from cilium_e2e.flux import explain
 from cilium_e2e.kube import Kube, is_true
@@ -51,8 +52,9 @@ class ExistingSession:
         with closing(LiveTransport(options.kubeconfig, context=options.context)) as transport:
             kube = Kube(transport)
             with timeline.phase("look at the cluster"):
-                nodes = self._nodes(kube)
-                self._release(kube, prepared)
+                with self._access():
+                    nodes = len(kube.list_all(Ref("v1", "Node")))
+                    self._release(kube, prepared)
                 ready.nodes_and_agents(kube, prepared, nodes=nodes, timeout_s=options.timeout_s)
                 ready.relay(kube, prepared, timeout_s=options.timeout_s)
             info = ready.cluster_info(
@@ -69,18 +71,19 @@ class ExistingSession:
     def stop(self) -> None:
         """Nothing: the workers delete their namespaces, and the cluster is not ours."""
 
-    def _nodes(self, kube: Kube) -> int:
-        """How many nodes it has; the first call, so it tells whether there is access."""
+    @contextmanager
+    def _access(self) -> Iterator[None]:
+        """Say plainly what a kubeconfig without access means, whichever call finds out."""
         try:
-            return len(kube.list_all(Ref("v1", "Node")))
+            yield
         except KubeError as error:
-            if error.status in {0, 401, 403}:
-                raise BackendUnavailable(
-                    f"the cluster cannot be used: {error.message}",
-                    place=f"--kubeconfig {self._options.kubeconfig}",
-                    hint="The run needs to read nodes and to create namespaces, pods and policies.",
-                ) from error
-            raise
+            if error.status not in {0, 401, 403}:
+                raise
+            raise BackendUnavailable(
+                f"the cluster cannot be used: {error.message}",
+                place=f"--kubeconfig {self._options.kubeconfig}",
+                hint="The run needs to read nodes and to create namespaces, pods and policies.",
+            ) from error
 
     def _release(self, kube: Kube, prepared: Prepared) -> None:
         """The release under test is there and ready."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 
 from cilium_e2e.cluster import images as image_loader
@@ -12,7 +12,7 @@ from cilium_e2e.cluster.engine import Engine
 from cilium_e2e.flux import manifest, reconcile
 from cilium_e2e.flux.server import ArtifactServer
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Difference
+from cilium_e2e.model import Difference, HarnessError
 from cilium_e2e.session import ready
 from cilium_e2e.session.prepare import Prepared, image_overrides, overrides
 from cilium_e2e.session.publishing import publish
@@ -52,7 +52,10 @@ class Installation:
         self._timeline = timeline
         self._say = say
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="images")
+        # One after the other: images share a disk, and Flux is to start while Cilium is still on its way.
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="images")
+        self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="endpoint")
+        self._loads: list[Future[None]] = []
 
     def run(self, kubeconfig: Path, *, again: bool) -> tuple[Kube, list[Difference]]:
         """Install, and wait until everything is ready.
@@ -65,14 +68,21 @@ class Installation:
             the cluster's API, still open, and what was different from the repository.
 
         Raises:
-            ClusterStateError: something did not come up; the message explains.
+            ClusterStateError: something did not come up, or an image could not be loaded.
         """
         try:
             return self._run(kubeconfig, again=again)
+        except HarnessError:
+            for load in self._loads:
+                # What could not be loaded is the cause of what did not come up.
+                if load.done() and not load.cancelled():
+                    load.result()
+            raise
         finally:
             # Not waited for: when this ends early, the nodes it loads into are about to go.
             self._stop.set()
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            for pool in (self._loader, self._aside):
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, kubeconfig: Path, *, again: bool) -> tuple[Kube, list[Difference]]:
         prepared, options, phase = self._prepared, self._prepared.options, self._timeline.phase
@@ -86,18 +96,18 @@ class Installation:
             api_port=node_endpoint.PORT,
         )
         local, image_values, differences = image_overrides(prepared.images(), self._engine.has_image)
-        # One after the other: they share a disk, and Flux is to start while Cilium is still on its way.
         flux_images = self._load(FLUX_IMAGES, list(flux.images), CREATE)
         cilium_images = self._load(CILIUM_IMAGES, local, FLUX_IMAGES)
         agent_image = self._load(AGENT_IMAGE, [options.agent_image], CILIUM_IMAGES)
-        with phase(ENDPOINT, after=(CREATE,)):
-            node_endpoint.install(self._engine, self._cluster)
+        endpoint = self._aside.submit(self._endpoint)
+        # In this thread: it makes a container, and nothing may be made any more once this has ended.
         with phase(PUBLISH, after=(CREATE,)):
             server = ArtifactServer(self._engine, self._cluster, image=options.agent_image)
             server.start()
             revision, plan = publish(prepared, server, overrides(prepared, image_values))
         if revision.untracked:
             self._say(f"  published with untracked files: {', '.join(revision.untracked)}")
+        endpoint.result()
         flux_images.result()
 
         from cilium_e2e.kube.live import LiveTransport  # noqa: PLC0415 - its client takes seconds to import
@@ -127,6 +137,11 @@ class Installation:
             raise
         return kube, [*prepared.repository.differences, *differences, *plan.differences]
 
+    def _endpoint(self) -> None:
+        """Give every node its endpoint of the API."""
+        with self._timeline.phase(ENDPOINT, after=(CREATE,)):
+            node_endpoint.install(self._engine, self._cluster)
+
     def _load(self, name: str, images: list[str], after: str) -> Future[None]:
         """Load those of the images that the engine has, in the background."""
 
@@ -134,5 +149,9 @@ class Installation:
             with self._timeline.phase(name, after=(after,)):
                 present = [image for image in images if self._engine.has_image(image)]
                 image_loader.load(self._engine, self._cluster, present, stop=self._stop)
+                if self._stop.is_set():
+                    raise CancelledError
 
-        return self._pool.submit(work)
+        load = self._loader.submit(work)
+        self._loads.append(load)
+        return load

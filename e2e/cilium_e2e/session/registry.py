@@ -18,6 +18,9 @@ from filelock import FileLock, Timeout
 
 from cilium_e2e.model import BackendUnavailable
 
+# Others hold a lock for a moment only to see whether somebody owns it.
+_ASKING_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -49,13 +52,16 @@ class Registry:
         self._folder = folder
 
     def records(self) -> list[Record]:
-        """All of them, by name; an unreadable one is no record."""
+        """All of them, by name; one that is unreadable, or speaks of another cluster, is no record."""
         found: list[Record] = []
         for file in sorted(self._folder.glob("*.cluster.json")):
             try:
-                found.append(Record(**json.loads(file.read_text(encoding="utf-8"))))
+                record = Record(**json.loads(file.read_text(encoding="utf-8")))
             except (ValueError, TypeError, OSError):
                 continue
+            # A name that is not the file's could be anybody's, and what is swept goes by its name.
+            if file == self._file(record.name) and isinstance(record.handle, dict):
+                found.append(record)
         return found
 
     def find(self, name: str) -> Record | None:
@@ -65,14 +71,14 @@ class Registry:
     def write(self, record: Record) -> None:
         """Store a record; readers see the old one or the new one."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._file(record.name)
-        part = file.with_suffix(".part")
+        file, part = self._file(record.name), self._part(record.name)
         part.write_text(json.dumps(asdict(record)), encoding="utf-8")
         part.replace(file)
 
     def forget(self, name: str) -> None:
         """Remove a record."""
         self._file(name).unlink(missing_ok=True)
+        self._part(name).unlink(missing_ok=True)
 
     @contextmanager
     def claim(self, name: str) -> Iterator[None]:
@@ -83,12 +89,12 @@ class Registry:
         """
         lock = self._lock(name)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_ASKING_S)
         except Timeout:
             raise BackendUnavailable(
                 "another run is using this cluster",
                 place=f"cluster {name}",
-                hint="Choose another --cluster-name.",
+                hint="Wait until it has ended, or choose another name.",
             ) from None
         try:
             yield
@@ -114,7 +120,12 @@ class Registry:
 
     def _lock(self, name: str) -> FileLock:
         self._folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self._folder / f"{name}.lock")
+        # Not thread-local: a run may be ended by another thread than the one that began it.
+        return FileLock(self._folder / f"{name}.lock", thread_local=False)
+
+    def _part(self, name: str) -> Path:
+        """A record that is being written."""
+        return self._file(name).with_suffix(".part")
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.cluster.json"

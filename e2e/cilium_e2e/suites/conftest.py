@@ -6,10 +6,10 @@ import pytest
 
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import PolicyRef, Ref, Target
+from cilium_e2e.model import Ref, Target
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
-from cilium_e2e.scenario import PodSpec, deploy, isolate, remove
+from cilium_e2e.scenario import PodSpec, deploy, enforce, isolate, remove
 from cilium_e2e.session import Handle
 from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, Demo, demo_policy
 
@@ -37,13 +37,10 @@ def demo(
     """The tree's demo policy, moved into this worker's namespace, applied, and proven enforced."""
     target, frontend, other = demo_workload
     policy = isolate(demo_policy(repository), {DEMO_POLICY[0]: target.namespace})
-    stored = kube.apply(policy)
-    ref = PolicyRef(
-        stored["kind"], stored["metadata"]["namespace"], stored["metadata"]["name"], stored["metadata"]["uid"]
-    )
+    pods = [str(pod) for pod in demo_workload]
     try:
-        proof = cluster.prove([ref], [str(pod) for pod in demo_workload])
+        ref, proof = enforce(cluster, kube, policy, pods)
         yield Demo(target, frontend, other, ref, proof)
     finally:
-        remove(kube, Ref.of(stored))
-    cluster.prove([ref], [str(pod) for pod in demo_workload], gone=True)
+        remove(kube, Ref.of(policy))
+    cluster.prove([ref], pods, gone=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import Any
 
 import pytest
 
-from cilium_e2e.cluster.status import Reach, parse_modules, parse_reach, parse_status
+from cilium_e2e.cluster.status import parse_modules, parse_status
 from cilium_e2e.model import ClusterStateError
 from support.recordings import FOLDER, recorded
 
@@ -76,33 +75,3 @@ class TestModules:
     def test_what_is_no_table(self, text: str) -> None:
         with pytest.raises(ClusterStateError, match="agent x: expected module health"):
             parse_modules(text, place="agent x")
-
-
-class TestReach:
-    def test_of_a_live_cluster(self) -> None:
-        reached = parse_reach(recorded("cilium-health-status"))
-        assert {reach.node for reach in reached} == {"plat-worker", "plat-control-plane"}
-        assert len(reached) == 4
-        assert not any(reach.failures for reach in reached)
-
-    def test_a_path_that_fails_and_one_never_tried(self) -> None:
-        answer: dict[str, Any] = copy.deepcopy(recorded("cilium-health-status"))
-        node = answer["nodes"][0]
-        node["host"]["primary-address"]["icmp"]["status"] = "Connection timed out"
-        del node["health-endpoint"]["primary-address"]["http"]
-        failed = [reach for reach in parse_reach(answer) if reach.failures]
-        assert [reach.failures for reach in failed] == [
-            {"icmp": "Connection timed out"},
-            {"http": "never probed"},
-        ]
-        assert failed[0].what.startswith("host 172.")
-
-    def test_second_addresses_count(self) -> None:
-        answer = copy.deepcopy(recorded("cilium-health-status"))
-        answer["nodes"][0]["host"]["secondary-addresses"] = [
-            {"ip": "fd00::2", "http": {"status": "refused"}, "icmp": {}}
-        ]
-        assert Reach(answer["nodes"][0]["name"], "host fd00::2", {"http": "refused"}) in parse_reach(answer)
-
-    def test_no_node_at_all(self) -> None:
-        assert parse_reach({}) == []

@@ -9,12 +9,13 @@ import pytest
 
 from cilium_e2e.cluster.agents import AGENT_CONTAINER, AgentPod
 from cilium_e2e.cluster.live import LiveCluster
-from cilium_e2e.cluster.status import AgentStatus
+from cilium_e2e.cluster.status import AgentStatus, Module
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Object, Ref
 from cilium_e2e.repository import Repository, dig
 
 EachAgent = Callable[..., dict[str, Any]]
+Settles = Callable[[Callable[[], list[str]]], None]
 
 ROLLED_OUT_WITHIN_S = 30.0
 LOG_LINES = 50_000
@@ -97,33 +98,67 @@ def test_nothing_has_crashed(kube: Kube, cluster: LiveCluster) -> None:
     assert not crashed
 
 
-def test_every_agent_is_well(cluster: LiveCluster, statuses: dict[str, AgentStatus]) -> None:
+def test_every_agent_is_well(cluster: LiveCluster, each_agent: EachAgent, settles: Settles) -> None:
     """Claim "Check Cilium status": each part of each agent says Ok, and no controller fails."""
-    for node, status in statuses.items():
-        wanted = dict.fromkeys(status.states, "Ok")
-        if "hubble" not in cluster.info.features:
-            wanted["hubble"] = "Disabled"
-        assert {name: state for name, (state, _) in status.states.items()} == wanted, f"{node}: {status}"
-        assert not status.failing, f"{node}: controllers fail: {status.failing}"
+    hubble = "Ok" if "hubble" in cluster.info.features else "Disabled"
+
+    def look() -> list[str]:
+        answers: dict[str, AgentStatus] = each_agent(cluster.agents.status)
+        return [
+            f"{node}: {name} is {state}: {message}"
+            for node, status in answers.items()
+            for name, (state, message) in status.states.items()
+            if state != (hubble if name == "hubble" else "Ok")
+        ] + [f"{node}: {failure}" for node, status in answers.items() for failure in status.failing]
+
+    settles(look)
 
 
 def test_no_module_is_degraded(
-    cluster: LiveCluster, each_agent: EachAgent, excuses: Sequence[Excuse]
+    cluster: LiveCluster, each_agent: EachAgent, excuses: Sequence[Excuse], settles: Settles
 ) -> None:
     """No part of an agent is degraded: a Ready agent whose datapath could not be set up says so only here."""
-    for node, modules in each_agent(cluster.agents.modules).items():
-        assert any(module.name.startswith("agent.datapath") for module in modules), node
-        bad = [f"{m.name} is {m.level}: {m.message}" for m in modules if m.level not in {"OK", "Stopped"}]
-        assert not _unexcused(bad, excuses), node
+
+    def look() -> list[str]:
+        answers: dict[str, list[Module]] = each_agent(cluster.agents.modules)
+        assert all(any(m.name.startswith("agent.datapath") for m in found) for found in answers.values())
+        bad = [
+            f"{node}: {module.name} is {module.level}: {module.message}"
+            for node, found in answers.items()
+            for module in found
+            if module.level not in {"OK", "Stopped"}
+        ]
+        return _unexcused(bad, excuses)
+
+    settles(look)
 
 
-def test_every_node_reaches_every_node(cluster: LiveCluster, each_agent: EachAgent) -> None:
-    """Cluster health: each node's prober reaches host and health pod of every node, by HTTP and ICMP, now."""
-    nodes = {node.name for node in cluster.info.nodes}
-    for node, reached in each_agent(cluster.agents.reach).items():
-        assert {reach.node for reach in reached} == nodes, node
-        failed = [f"{reach.node} {reach.what}: {reach.failures}" for reach in reached if reach.failures]
-        assert not failed, f"from {node}"
+def test_every_node_reaches_every_node(
+    kube: Kube, cluster: LiveCluster, each_agent: EachAgent, settles: Settles
+) -> None:
+    """Claim "container networking": host and health pod of every node answer every node."""
+    addresses: dict[str, str] = {}
+    for node in kube.list_all(Ref("cilium.io/v2", "CiliumNode")):
+        name = node["metadata"]["name"]
+        pods = [ip for ip in (node["spec"].get("health") or {}).values() if ip]
+        assert pods, f"{name}: expected a health endpoint"
+        addresses |= dict.fromkeys(pods, f"the health pod of {name}")
+        hosts = [entry["ip"] for entry in node["spec"]["addresses"] if entry["type"] == "InternalIP"]
+        addresses |= dict.fromkeys(hosts, f"the host of {name}")
+
+    def ask(agent: AgentPod) -> dict[str, str]:
+        port = int(cluster.agents.options(agent)["ClusterHealthPort"])
+        return cluster.agents.reaches(agent, list(addresses), port)
+
+    def look() -> list[str]:
+        return [
+            f"from {node} to {addresses[address]}, {address}: {answer or 'no answer'}"
+            for node, answers in each_agent(ask).items()
+            for address, answer in answers.items()
+            if " 200 " not in answer
+        ]
+
+    settles(look)
 
 
 def test_agents_log_no_errors(kube: Kube, each_agent: EachAgent, excuses: Sequence[Excuse]) -> None:

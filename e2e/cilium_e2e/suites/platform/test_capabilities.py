@@ -113,8 +113,11 @@ def test_clean_state_has_the_list(kube: Kube, cluster: LiveCluster, repository: 
         containers = [c for c in pod["spec"]["initContainers"] if c["name"] == "clean-cilium-state"]
         assert containers, f"{pod['metadata']['name']} has no container clean-cilium-state"
         asked: Mapping[str, Any] = containers[0]["securityContext"]["capabilities"]
-        assert set(asked["add"]) == set(wanted), pod["metadata"]["name"]
-        assert asked["drop"] == ["ALL"], pod["metadata"]["name"]
+        name = pod["metadata"]["name"]
+        assert set(asked["add"]) == set(wanted), (
+            f"{name}: it asks for {asked['add']}, the release says {wanted}"
+        )
+        assert asked["drop"] == ["ALL"], f"{name}: it drops {asked['drop']}"
 
 
 def test_no_container_asks_for_sys_module(kube: Kube, cluster: LiveCluster, listed: frozenset[str]) -> None:

@@ -49,7 +49,7 @@ def test_agents_do_what_the_release_says(
     wanted = settings(repository.effective, repository.features)
     for node, reported in each_agent(report).items():
         wrong = [text for setting in wanted if (text := setting.differs(reported))]
-        assert not wrong, f"the agent on {node} does not do what the release says"
+        assert not wrong, "\n".join([f"the agent on {node} does not do what the release says:", *wrong])
 
 
 def test_running_agents_have_the_newest_configuration(
@@ -72,10 +72,11 @@ def test_running_agents_have_the_newest_configuration(
     overridden = _per_node(kube, namespace)
     for node, (started, options) in answers.items():
         behind = stale(options, config["data"], overridden)
-        assert not behind, (
+        about = (
             f"the agent on {node}, started at {started}, does not have what ConfigMap cilium-config "
-            f"({_changed(config)}) says. Restart the agents, or set rollOutCiliumPods: true in the release"
+            f"({_changed(config)}) says. Restart the agents, or set rollOutCiliumPods: true in the release."
         )
+        assert not behind, "\n".join([about, *behind])
 
 
 def test_agents_reach_the_api_server_at_the_local_endpoint(
@@ -99,7 +100,9 @@ def test_agents_reach_the_api_server_at_the_local_endpoint(
     direct |= {(address, entry["port"]) for address in service["clusterIPs"] for entry in service["ports"]}
     for node, process in processes.items():
         told = [process.environment.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT")]
-        assert told == [host, str(port)], f"{node}: the agent was started with {told}"
+        assert told == [host, str(port)], (
+            f"{node}: the agent was started with {told}, the release says {host}:{port}"
+        )
         seen = sorted(map(str, process.connections))
         used = [c for c in process.connections if c.port == port and (c.loopback or host != "localhost")]
         assert used, f"{node}: expected a connection to {host}:{port}, the agent has {seen}"
