@@ -119,7 +119,6 @@ class TestLayers:
             "cilium",
             "cilium-cilium",
         )
-        assert by_name(found)["cilium"]["wait"] is True
         assert found.target_namespace == "cilium"
         assert found.release_layer == Ref.of(found.kustomizations[1])
         assert found.digest == SERVED.digest
