@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import socket as socket_module
 import struct
 import tarfile
@@ -76,7 +77,8 @@ class FakeDocker:
         self.closed = False
         self.base_url = "http+docker://localhost"
         self.deaf: set[str] = set()
-        self.threads: list[threading.Thread] = []
+        self._numbers = itertools.count()
+        self._threads: dict[str, threading.Thread] = {}
         self._execs: dict[str, tuple[FakeContainer, list[str]]] = {}
         self._codes: dict[str, int] = {}
         self.on_exec: Callable[[str, Sequence[str]], tuple[int, bytes, bytes]] = lambda name, command: (
@@ -122,7 +124,7 @@ class FakeDocker:
     def exec_create(self, container: str, command: Sequence[str], *, stdin: bool) -> dict[str, str]:
         self.check("exec_create")
         assert stdin
-        number = str(len(self._execs))
+        number = str(next(self._numbers))  # several nodes are served at a time
         self._execs[number] = (self.get(container), list(command))
         return {"Id": number}
 
@@ -131,13 +133,13 @@ class FakeDocker:
         assert socket
         ours, theirs = socket_module.socketpair()
         thread = threading.Thread(target=self._run, args=(number, theirs))
-        self.threads.append(thread)
+        self._threads[number] = thread
         thread.start()
         return ours
 
     def exec_inspect(self, number: str) -> dict[str, int]:
         self.check("exec_inspect")
-        self.threads[int(number)].join(5)
+        self._threads[number].join(5)
         return {"ExitCode": self._codes[number]}
 
     def _run(self, number: str, stdin: socket_module.socket) -> None:
