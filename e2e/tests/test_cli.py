@@ -13,7 +13,7 @@ import cilium_e2e
 from cilium_e2e import cli
 from cilium_e2e.commands import clusters
 from cilium_e2e.model import EXIT_USAGE
-from cilium_e2e.session import start
+from cilium_e2e.session import teardown
 from cilium_e2e.session.registry import Record, Registry
 
 ROOT = Path(__file__).parents[2]
@@ -304,7 +304,7 @@ def registry(monkeypatch, tmp_path) -> Registry:
     """A user's clusters: one kept, one left behind, one on another engine."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    for module, names in ((clusters, ("Engine", "KindCluster")), (start, ("KindCluster",))):
+    for module, names in ((clusters, ("Engine", "KindCluster")), (teardown, ("KindCluster",))):
         for name in names:
             monkeypatch.setattr(module, name, Kinds)
     deleted.clear()

@@ -18,6 +18,7 @@ from cilium_e2e.model import (
     ClusterStateError,
     HarnessError,
     SystemClock,
+    Topology,
 )
 from cilium_e2e.session import ready
 from cilium_e2e.session.handle import Handle
@@ -26,6 +27,7 @@ from cilium_e2e.session.options import AUTO, Options
 from cilium_e2e.session.prepare import Prepared, prepare
 from cilium_e2e.session.registry import Record, Registry
 from cilium_e2e.session.shield import uninterrupted
+from cilium_e2e.session.teardown import delete, sweep
 from cilium_e2e.session.timeline import Say, Timeline
 
 
@@ -60,11 +62,12 @@ class KindSession:
         self._engine: Engine | None = None
         self._kind: KindCluster | None = None
         self._claims = ExitStack()
+        self._keep = options.keep
 
     def start(self) -> Handle:
         """Make the cluster, or take up a kept one; whatever goes wrong, a new one is deleted again.
 
-        What earlier runs left behind is swept first.
+        What earlier runs left behind is swept first. A kept one that cannot be used stays as it is.
 
         Raises:
             InputError: before anything was made.
@@ -77,8 +80,8 @@ class KindSession:
             host = preflight.look(engine.info(), local=engine.local)
             preflight.check(host, prepared.topology, prepared.repository.effective)
             kind = self._new(prepared.topology.name)
-            sweep(self._registry, engine, kind, self._say)
-            kept = self._claim(kind, prepared.topology.name)
+            self._sweep(engine, kind)
+            kept = self._claim(kind, prepared.topology)
         except BaseException:
             self._claims.close()
             engine.close()
@@ -87,6 +90,7 @@ class KindSession:
         try:
             return self._make(prepared, backend, engine, kind, kept)
         except BaseException:
+            self._keep = self._keep or kept is not None
             try:
                 self.stop()
             except HarnessError as error:
@@ -107,7 +111,7 @@ class KindSession:
         with uninterrupted(f"deleting cluster {kind.name}"), self._claims:
             self._kind = None
             try:
-                if self._options.keep:
+                if self._keep:
                     self._say(f"kept: cluster {kind.name}, KUBECONFIG={kind.kubeconfig_path}")
                     self._say(f"  to use it again: --cluster-name {kind.name} --keep-cluster")
                     self._say(f"  to delete it: cilium-e2e clusters delete {kind.name}")
@@ -128,39 +132,53 @@ class KindSession:
         kind.ensure_kind()
         return kind
 
-    def _claim(self, kind: KindCluster, topology: str) -> Record | None:
+    def _sweep(self, engine: Engine, kind: KindCluster) -> None:
+        """Delete what dead runs left; what of it stays is told, and does not keep this run from working."""
+        try:
+            sweep(self._registry, engine, kind, self._say)
+        except ClusterStateError as error:
+            self._say(str(error))
+
+    def _claim(self, kind: KindCluster, topology: Topology) -> Record | None:
         """Own the name; answers the record of a kept cluster to take up, None for one to be made.
 
         Raises:
-            BackendUnavailable: somebody else's cluster has this name, a run that is alive has it, or the
-                kept one is of another topology. It is left alone.
+            BackendUnavailable: somebody else's cluster has this name, or a run that is alive has it, or the
+                kept one is another than asked for.
         """
         self._claims.enter_context(self._registry.claim(kind.name))
         record = self._registry.find(kind.name)
-        exists = kind.name in kind.names()
-        if not exists:
+        if record is not None and record.engine != _engine():
+            raise BackendUnavailable(
+                f"a cluster of this name is on another engine, {record.engine or 'the default one'}",
+                place=f"--cluster-name {kind.name}",
+                hint="Choose another name.",
+            )
+        if kind.name not in kind.names():
             return None
-        if record is not None and record.keep and record.handle:
-            if record.topology != topology:
-                raise BackendUnavailable(
-                    f"the kept cluster has the topology {record.topology}, asked for is {topology}",
-                    place=f"--cluster-name {kind.name}",
-                    hint="Choose another name, or the same topology.",
-                )
-            return record
-        raise BackendUnavailable(
-            f"a kind cluster {kind.name!r} exists already, and it is no kept one of ours",
-            place="--cluster-name",
-            hint=f"Choose another name, or delete it: kind delete cluster --name {kind.name}",
-        )
+        if record is None or not record.keep or not record.handle:
+            how = f"kind delete cluster --name {kind.name}"
+            raise BackendUnavailable(
+                f"a kind cluster {kind.name!r} exists already, and it is no kept one of ours",
+                place="--cluster-name",
+                hint=(
+                    "Choose another name, or delete it: "
+                    f"{how if record is None else f'cilium-e2e clusters delete {kind.name}'}"
+                ),
+            )
+        if record.topology != topology.name:
+            raise BackendUnavailable(
+                f"the kept cluster has the topology {record.topology}, asked for is {topology.name}",
+                place=f"--cluster-name {kind.name}",
+                hint="Choose another name, or the same topology.",
+            )
+        return record
 
     def _make(
         self, prepared: Prepared, backend: Backend, engine: Engine, kind: KindCluster, kept: Record | None
     ) -> Handle:
         timeline = Timeline(SystemClock(), self._say)
-        record = Record(
-            kind.name, prepared.topology.name, os.environ.get("DOCKER_HOST", ""), self._options.keep, {}
-        )
+        record = Record(kind.name, prepared.topology.name, _engine(), self._options.keep, {})
         if kept is None:
             # Known before it is made: what SIGKILL leaves of it can be swept.
             self._registry.write(record)
@@ -184,60 +202,9 @@ class KindSession:
         return handle
 
 
-def sweep(registry: Registry, engine: Engine, kind: KindCluster, say: Say) -> list[str]:
-    """Delete the clusters that dead runs left on this engine; answers their names.
-
-    One that cannot be deleted, or that another run sweeps just now, is told and keeps nobody from anything.
-
-    Args:
-        registry: the user's clusters.
-        engine: where they are.
-        kind: any cluster object; only its kind binary is used.
-        say: told each one.
-    """
-    swept: list[str] = []
-    for record in registry.left_over(os.environ.get("DOCKER_HOST", "")):
-        try:
-            with registry.claim(record.name):
-                say(f"sweeping cluster {record.name}, which a run that is dead left behind")
-                left = KindCluster(record.name, state=kind.path, kind_path=kind.kind_path)
-                delete(left, engine, registry)
-                swept.append(record.name)
-        except HarnessError as error:
-            say(f"  not swept: {error}")
-    return swept
-
-
-def delete(kind: KindCluster, engine: Engine, registry: Registry) -> None:
-    """Delete a cluster, our containers beside it, and what is remembered of it.
-
-    Raises:
-        ClusterStateError: something is left; the message says how to remove it by hand.
-    """
-    failures: list[str] = []
-    try:
-        for container in engine.ours(kind.name):
-            engine.remove(container)
-    except HarnessError as error:
-        failures.append(str(error))
-    try:
-        kind.delete()
-        # An interrupted kind may have asked the engine for a node that came to be only now.
-        for node in engine.nodes(kind.name):
-            engine.remove(node.name)
-    except HarnessError as error:
-        failures.append(str(error))
-    if failures:
-        raise ClusterStateError(
-            f"not all of it could be deleted: {'; '.join(failures)}",
-            place=f"cluster {kind.name}",
-            hint=(
-                f"Do it by hand: kind delete cluster --name {kind.name}; docker rm -f {kind.name}-artifacts"
-            ),
-        )
-    (kind.path / f"{kind.name}.kind.yaml").unlink(missing_ok=True)
-    (kind.path / f"{kind.name}.timeline.json").unlink(missing_ok=True)
-    registry.forget(kind.name)
+def _engine() -> str:
+    """Which engine this process talks to."""
+    return os.environ.get("DOCKER_HOST", "")
 
 
 def _create(kind: KindCluster, config: str) -> None:

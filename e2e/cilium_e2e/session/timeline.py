@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -69,7 +70,7 @@ class Timeline:
         try:
             yield progress
         except BaseException as error:
-            how = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            how = "interrupted" if isinstance(error, (KeyboardInterrupt, CancelledError)) else "failed"
             self._say(f"{name}: {how} after {self._clock.monotonic() - start:.1f} s")
             raise
         took = self._clock.monotonic() - start
@@ -87,12 +88,19 @@ class Timeline:
 
         A run that takes longer than that has waited for nothing.
         """
+        known = {phase.name: phase for phase in self.phases}
         ways: dict[str, tuple[float, list[str]]] = {}
-        for phase in sorted(self.phases, key=lambda phase: phase.start_s + phase.took_s):
-            before = max((ways[name] for name in phase.after if name in ways), default=(0.0, []))
-            ways[phase.name] = (before[0] + phase.took_s, [*before[1], phase.name])
-        length, way = max(ways.values(), default=(0.0, []))
-        return way, length
+
+        def way(phase: Phase) -> tuple[float, list[str]]:
+            """The longest way that ends with a phase."""
+            if phase.name not in ways:
+                before = (way(known[name]) for name in phase.after if name in known)
+                length, names = max(before, default=(0.0, []))
+                ways[phase.name] = (length + phase.took_s, [*names, phase.name])
+            return ways[phase.name]
+
+        length, names = max((way(phase) for phase in self.phases), default=(0.0, []))
+        return names, length
 
     def lines(self) -> list[str]:
         """The timeline as a small table, with the critical path below it."""
@@ -101,13 +109,12 @@ class Timeline:
             f"{p.name:<{width}}  {p.start_s:6.1f} s + {p.took_s:5.1f} s"
             for p in sorted(self.phases, key=lambda p: p.start_s)
         ]
+        rows.append(f"{'total':<{width}}  {self.total_s:17.1f} s")
         way, length = self.critical_path()
-        ratio = self.total_s / length if length else 1.0
-        return [
-            *rows,
-            f"{'total':<{width}}  {self.total_s:16.1f} s",
-            f"critical path {length:.1f} s (total is {ratio:.2f} times that): {' → '.join(way)}",
-        ]
+        if length:
+            ratio = self.total_s / length
+            rows.append(f"critical path {length:.1f} s (total is {ratio:.2f} times that): {' → '.join(way)}")
+        return rows
 
     def to_json(self) -> str:
         """Phases, total and critical path as one JSON object, times in seconds."""

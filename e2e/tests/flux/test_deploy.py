@@ -119,6 +119,7 @@ class TestLayers:
             "cilium",
             "cilium-cilium",
         )
+        assert "wait" not in by_name(found)["cilium"], "what the tree awaits is the tree's affair"
         assert found.target_namespace == "cilium"
         assert found.release_layer == Ref.of(found.kustomizations[1])
         assert found.digest == SERVED.digest

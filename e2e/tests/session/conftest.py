@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from cilium_e2e.cluster.engine import NodeContainer
 from cilium_e2e.model import KubeError, ObjectList
-from cilium_e2e.session import Options, attach, existing, install, prepare, start
+from cilium_e2e.session import Options, attach, existing, install, prepare, start, teardown
 
 FILES = {
     "manifests/flux-system/kustomization.yaml": """\
@@ -66,7 +67,7 @@ FILES = {
         networking: {disableDefaultCNI: true, kubeProxyMode: none}
         nodes:
           - role: control-plane
-            extraMounts: [{hostPath: extra.conf, containerPath: /extra.conf}]
+            extraMounts: [{hostPath: ./extra.conf, containerPath: /extra.conf}]
           - role: worker
         """,
     "clusters/default/extra.conf": "",
@@ -117,22 +118,35 @@ def prepared(tmp_path_factory, written) -> prepare.Prepared:
     )
 
 
+LOADS = ("flux", "cilium", "agent")
+
+
 @dataclass
 class World:
-    """What happened, in order; ``fails`` says which step raises what."""
+    """What happened, in order; ``fails`` says which step raises what, ``gates`` which load waits for what.
+
+    A load that waits gives up when it is told to stop, as the real one does.
+    """
 
     log: list[str] = field(default_factory=list)
-    fails: dict[str, BaseException | Callable[[], None]] = field(default_factory=dict)
+    fails: dict[str, BaseException | Callable[[], object]] = field(default_factory=dict)
+    gates: dict[str, threading.Event] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
     containers: list[str] = field(default_factory=list)
+    nodes: list[NodeContainer] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
     loaded: list[str] = field(default_factory=list)
     served: dict[str, bytes] = field(default_factory=dict)
+    host: dict[str, object] = field(default_factory=dict)
     kind_config: str = ""
     plan: object = None
-    deleted: list[str] = field(default_factory=list)
+    again: bool | None = None
     release: dict | None = None
+    unready: set[str] = field(default_factory=set)
+    mine: str = "ce2e-test"
+    engine: type | None = None
+    idle: threading.Event = field(default_factory=threading.Event)
 
     def step(self, name: str) -> None:
         self.log.append(name)
@@ -141,6 +155,21 @@ class World:
             failure()
         elif failure is not None:
             raise failure
+
+    def load(self, engine, cluster, images, *, stop: threading.Event) -> None:
+        name = LOADS[sum(step.startswith("load ") for step in self.log) % len(LOADS)]
+        try:
+            self.step(f"load {name}")
+            gate = self.gates.get(name)
+            while gate is not None and not gate.wait(0.005):
+                if stop.is_set():
+                    self.log.append(f"stopped {name}")
+                    return
+            self.loaded += images
+            self.log.append(f"loaded {name}")
+        finally:
+            if name == "agent" or stop.is_set():
+                self.idle.set()
 
 
 def _node(name: str, *labels: str) -> dict:
@@ -159,8 +188,11 @@ def _node(name: str, *labels: str) -> dict:
 
 @pytest.fixture
 def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
-    """The names that a session uses, replaced by recorders."""
-    made = World(images={"r.example/cilium:v1.18.9", "flux.example/helm-controller:v1"})
+    """The names that a kind session uses, replaced by recorders."""
+    made = World(
+        images={"r.example/cilium:v1.18.9", "flux.example/helm-controller:v1"},
+        host={"CgroupVersion": "2", "KernelVersion": "6.8.0"},
+    )
     step = made.step
 
     class Engine:
@@ -171,11 +203,12 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
             step("engine")
 
         def info(self):
-            return {"CgroupVersion": "2", "KernelVersion": "6.1"}
+            step("info")
+            return made.host
 
         def nodes(self, cluster):
             if cluster not in made.clusters:
-                return []
+                return list(made.nodes)
             return [
                 NodeContainer(f"{cluster}-control-plane", "control-plane"),
                 NodeContainer(f"{cluster}-worker", "worker"),
@@ -205,16 +238,15 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
 
         def names(self):
             step("names")
-            return list(made.clusters)
+            return made.clusters
 
         def create(self, config_file):
             made.kind_config = config_file.read_text()
-            made.clusters.append(self.name)
             step("create")
+            made.clusters.append(self.name)
 
         def delete(self):
-            step("delete")
-            made.deleted.append(self.name)
+            step("delete" if self.name == made.mine else f"delete {self.name}")
             if self.name in made.clusters:
                 made.clusters.remove(self.name)
 
@@ -237,6 +269,9 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
             step(f"list {ref.kind}")
             if ref.kind == "Node":
                 items = [_node("b"), _node("a", "node-role.kubernetes.io/control-plane")]
+                for item in items:
+                    if item["metadata"]["name"] in made.unready:
+                        item["status"]["conditions"][0]["status"] = "False"
             else:
                 items = [_node(f"pod-{n}") for n in range(2)]
             return ObjectList(items, "1")
@@ -253,13 +288,11 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
         def close(self):
             step("disconnect")
 
-    def load(engine, cluster, images, *, stop):
-        step("load")
-        made.loaded += images
-
     def planned(what):
-        def call(kube, plan, **_):
+        def call(kube, plan, **given):
             made.plan = plan
+            if "again" in given:
+                made.again = given["again"]
             step(what)
 
         return call
@@ -267,28 +300,35 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
     reconcile = SimpleNamespace(
         install=lambda *_, **__: step("install"),
         apply=planned("apply"),
-        apply_without_release=planned("apply without release"),
-        wait_controllers=lambda *_, **__: step("controllers"),
+        apply_without_release=planned("apply others"),
         apply_release=planned("apply release"),
+        wait_controllers=lambda *_, **__: step("controllers"),
         wait_release=planned("release"),
         wait_layers=planned("layers"),
     )
 
     def prepare_(options):
         step("prepare")
-        return dataclasses.replace(prepared, options=options)
+        return prepared if options.topology == "default" else _other(prepared, options)
 
-    monkeypatch.setattr(start, "Engine", Engine)
-    monkeypatch.setattr(start, "KindCluster", KindCluster)
-    monkeypatch.setattr(install, "image_loader", SimpleNamespace(load=load))
-    endpoint = SimpleNamespace(PORT=7445, install=lambda *_: step("endpoint"))
-    monkeypatch.setattr(install, "node_endpoint", endpoint)
-    monkeypatch.setattr(attach, "Engine", Engine)
+    for module in (start, attach, teardown, existing):
+        for name, fake in (("Engine", Engine), ("KindCluster", KindCluster), ("prepare", prepare_)):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, fake)
     for module in (install, attach):
         monkeypatch.setattr(module, "ArtifactServer", ArtifactServer)
         monkeypatch.setattr(module, "reconcile", reconcile)
-    for module in (start, attach, existing):
-        monkeypatch.setattr(module, "prepare", prepare_)
+    monkeypatch.setattr(install, "image_loader", SimpleNamespace(load=made.load))
+    endpoint = SimpleNamespace(PORT=7445, install=lambda *_: step("endpoint"))
+    monkeypatch.setattr(install, "node_endpoint", endpoint)
     # In place of the module: importing the real one takes seconds.
     monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=LiveTransport))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    made.engine = Engine
     return made
+
+
+def _other(prepared, options):
+    """The same input for another topology."""
+    topology = dataclasses.replace(prepared.topology, name=options.topology)
+    return dataclasses.replace(prepared, topology=topology)

@@ -86,8 +86,8 @@ def test_the_tree_is_not_published_to_it(world, session):
         attached.publish()
 
 
-def test_nodes_that_are_not_ready_are_told(world, session, monkeypatch):
+def test_nodes_that_are_not_ready_are_told(world, session):
     world.release = release("True")
-    monkeypatch.setattr(ExistingSession, "_nodes", lambda *_: 3)
-    with pytest.raises(WaitTimeout, match=r"3 nodes to be ready within 0\.2 s"):
+    world.unready = {"b"}
+    with pytest.raises(WaitTimeout, match=r"2 nodes to be ready within 0\.2 s"):
         session(timeout_s=0.2).start()

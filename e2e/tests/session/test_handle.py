@@ -34,7 +34,6 @@ handles = st.builds(
     kubeconfig=st.sampled_from([Path("/a/b.kubeconfig"), Path("relative")]),
     agent_image=text,
     timeline=st.lists(text, max_size=few).map(tuple),
-    context=text,
 )
 
 

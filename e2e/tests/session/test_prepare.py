@@ -78,7 +78,7 @@ def test_an_unknown_topology(tree):
 def test_a_mount_that_names_nothing(tree):
     (tree / "clusters/default/extra.conf").unlink()
     text = refused(options(tree))
-    assert text == "clusters/default/kind.yaml:6: extraMounts names extra.conf, expected a file beside it"
+    assert text == ("clusters/default/kind.yaml:6: extraMounts names ./extra.conf, expected a file beside it")
 
 
 def test_an_unknown_external_layer(tree):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import os
 import signal
 import threading
@@ -11,6 +11,7 @@ from pathlib import Path
 import docker.errors
 import pytest
 
+from cilium_e2e.cluster.engine import NodeContainer
 from cilium_e2e.model import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -23,49 +24,101 @@ from cilium_e2e.model import (
     NodeInfo,
     ReconcileError,
 )
-from cilium_e2e.session import Options, start
+from cilium_e2e.session import Handle, Options
 from cilium_e2e.session.attach import attach
-from cilium_e2e.session.registry import Registry
+from cilium_e2e.session.options import default_state
+from cilium_e2e.session.registry import Record, Registry
 from cilium_e2e.session.start import KindSession, choose_backend
 
 NAME = "ce2e-test"
-BEFORE = ["engine", "prepare", "ensure kind", "names"]
+BEFORE = ["engine", "prepare", "info", "ensure kind", "names"]
+# What the main thread does, in order, and the load that is under way meanwhile at the latest.
 MAKING = [
-    "create",
-    "endpoint",
-    "serve",
-    "put",
-    "connect",
-    "install",
-    "apply without release",
-    "controllers",
-    "apply release",
-    "release",
-    "list Pod",
-    "layers",
+    ("create", None),
+    ("serve", "flux"),
+    ("put", "flux"),
+    ("connect", "cilium"),
+    ("install", "cilium"),
+    ("apply others", "cilium"),
+    ("controllers", "cilium"),
+    ("apply release", "agent"),
+    ("release", "agent"),
+    ("list Pod", "agent"),
+    ("layers", "agent"),
+    ("list Node", None),
 ]
-ANYTIME = [*MAKING, "load", "list Node"]
+AT_ANY_TIME = ["endpoint", "load flux", "load cilium", "load agent"]
 ERRORS = [EngineError("out of order"), KeyboardInterrupt(), RuntimeError("a bug")]
+END = ["delete", "ours", "engine closed"]
+by_type = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 
 
 @pytest.fixture
-def session(world, tmp_path):
+def state(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def session(world, state):
     def make(**given):
-        options = Options(**{"cluster_name": NAME, "state": tmp_path / "state", "timeout_s": 1.0, **given})
+        options = Options(**{"cluster_name": NAME, "state": state, "timeout_s": 1.0, **given})
         return KindSession(options, world.said.append)
 
     return make
 
 
+def ended(world):
+    """The log from the deletion on, without what other threads still say."""
+    rest = world.log[world.log.index("delete") :]
+    return [step for step in rest if step in END or step.startswith("remove ")]
+
+
 def test_the_phases_come_in_order(world, session):
     handle = session().start()
     assert [step for step in world.log if step in BEFORE] == BEFORE
-    order = [world.log.index(step) for step in MAKING]
+    order = [world.log.index(step) for step, _ in MAKING[:-2]]
     assert order == sorted(order), world.log
+    for first, then in (
+        ("loaded flux", "load cilium"),
+        ("loaded cilium", "load agent"),
+        ("create", "load flux"),
+        ("create", "endpoint"),
+        ("loaded flux", "install"),
+        ("endpoint", "install"),
+        ("loaded cilium", "apply release"),
+    ):
+        assert world.log.index(first) < world.log.index(then), (first, then, world.log)
     assert world.log[-1] == "disconnect"
-    named = [line.split("  ")[0] for line in handle.timeline]
-    assert named[0] == "create cluster"
-    assert {"API endpoint on every node", "install Flux", "reconcile the release", "total"} <= set(named)
+    assert world.again is False
+    assert sorted(line.split("  ")[0] for line in handle.timeline[:-2]) == sorted(
+        [
+            "create cluster",
+            "API endpoint on every node",
+            "load Flux's images",
+            "load Cilium's images",
+            "load the agents' image",
+            "install Flux",
+            "publish the tree",
+            "Flux's controllers",
+            "reconcile the release",
+            "nodes and agents",
+            "relay",
+            "remaining layers",
+        ]
+    )
+    assert handle.timeline[-2].startswith("total ")
+    assert handle.timeline[-1].startswith("critical path ")
+
+
+def test_the_timeline_is_kept_as_json_beside_the_cluster(session, state):
+    run = session()
+    run.start()
+    written = json.loads((state / f"{NAME}.timeline.json").read_text())
+    assert {phase["name"] for phase in written["phases"]} >= {"create cluster", "install Flux"}
+    assert written["critical_path"][0] == "create cluster"
+    assert 0 < written["critical_path_s"] <= written["total_s"] + 1e-6
+    run.stop()
+    assert list(state.iterdir()) == []
 
 
 def test_the_first_line_says_which_backend_and_why(world, session):
@@ -73,7 +126,7 @@ def test_the_first_line_says_which_backend_and_why(world, session):
     assert world.said[0] == "backend: kind (a container engine answers: Docker 99.1)"
 
 
-def test_the_handle_says_what_the_cluster_is(world, session, tmp_path):
+def test_the_handle_says_what_the_cluster_is(world, session, state):
     handle = session(agent_image="python:x").start()
     info = handle.info
     assert (info.name, info.backend, info.topology, info.release) == (
@@ -89,7 +142,7 @@ def test_the_handle_says_what_the_cluster_is(world, session, tmp_path):
     assert info.capabilities == {Capability.MULTI_NODE}
     assert "hubble-relay" in info.features
     assert info.versions == (("chart", "1.18.9"), ("Kubernetes", "v1.36.0"), ("kernel", "6.1"))
-    assert handle.kubeconfig == tmp_path / "state" / f"{NAME}.kubeconfig"
+    assert handle.kubeconfig == state / f"{NAME}.kubeconfig"
     assert handle.agent_image == "python:x"
     whats = {difference.what: difference.origin for difference in info.differences}
     assert whats["image.useDigest"] == "loaded images"
@@ -98,7 +151,7 @@ def test_the_handle_says_what_the_cluster_is(world, session, tmp_path):
 
 def test_images_at_hand_are_loaded_and_no_others(world, session):
     session(agent_image="python:absent").start()
-    assert sorted(world.loaded) == ["flux.example/helm-controller:v1", "r.example/cilium:v1.18.9"]
+    assert world.loaded == ["flux.example/helm-controller:v1", "r.example/cilium:v1.18.9"]
 
 
 def test_the_tree_the_chart_and_the_external_folder_are_served(world, session):
@@ -108,25 +161,49 @@ def test_the_tree_the_chart_and_the_external_folder_are_served(world, session):
     assert world.plan.release.name == "cilium"
 
 
-def test_kind_reads_a_configuration_that_is_gone_afterwards(world, session, tmp_path):
+def test_kind_reads_a_configuration_that_is_gone_afterwards(world, session, state):
     session().start()
     assert "hostPath: /" in world.kind_config
-    assert not (tmp_path / f"state/{NAME}.kind.yaml").exists()
+    assert sorted(file.name for file in state.iterdir()) == [
+        f"{NAME}.cluster.json",
+        f"{NAME}.lock",
+        f"{NAME}.timeline.json",
+    ]
 
 
-def test_nothing_is_left_of_a_run_in_the_state(world, session, tmp_path):
-    run = session()
-    run.start()
-    names = sorted(file.name for file in (tmp_path / "state").iterdir())
-    assert names == [f"{NAME}.cluster.json", f"{NAME}.lock", f"{NAME}.timeline.json"]
-    run.stop()
-    assert list((tmp_path / "state").iterdir()) == []
+def test_the_state_is_the_user_s_and_in_no_working_tree(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert default_state() == tmp_path / "cilium-e2e"
+    monkeypatch.setenv("XDG_STATE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert default_state() == tmp_path / "home/.local/state/cilium-e2e"
+    assert Options().state == default_state()
 
 
 def test_names_are_chosen_apart_and_say_their_topology(world, session):
-    names = {session(cluster_name="", keep=True).start().info.name for _ in range(3)}
+    names = {session(cluster_name="").start().info.name for _ in range(3)}
     assert len(names) == 3
     assert all(name.startswith("ce2e-default-") for name in names)
+
+
+def test_a_running_session_s_cluster_is_known_and_owned(session, state):
+    run = session()
+    handle = run.start()
+    registry = Registry(state)
+    (record,) = registry.records()
+    assert (record.name, record.topology, record.engine, record.keep) == (NAME, "default", "", False)
+    assert Handle.from_data(record.handle) == handle
+    assert registry.owned(NAME)
+    assert registry.left_over("") == []
+    run.stop()
+    assert registry.records() == []
+    assert not registry.owned(NAME)
+
+
+def test_a_cluster_is_recorded_before_it_is_made(world, session, state):
+    world.fails = {"create": lambda: world.said.append(Registry(state).find(NAME))}
+    session().start()
+    assert Record(NAME, "default", "", keep=False, handle={}) in world.said
 
 
 def test_stopping_deletes_containers_and_cluster_once(world, session):
@@ -136,7 +213,7 @@ def test_stopping_deletes_containers_and_cluster_once(world, session):
     made = len(world.log)
     run.stop()
     run.stop()
-    assert world.log[made:] == ["ours", f"remove {NAME}-artifacts", "delete", "engine closed"]
+    assert world.log[made:] == ["delete", "ours", f"remove {NAME}-artifacts", "engine closed"]
 
 
 def test_stopping_what_never_started_does_nothing(world, session):
@@ -144,25 +221,57 @@ def test_stopping_what_never_started_does_nothing(world, session):
     assert world.log == []
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", ANYTIME)
-def test_whatever_fails_the_cluster_is_deleted(world, session, step, error):
+@by_type
+@pytest.mark.parametrize(("step", "load"), MAKING, ids=[step for step, _ in MAKING])
+def test_whatever_fails_the_cluster_is_deleted(world, session, state, step, load, error):
+    """Also while a load is under way: it is told to stop and not waited for."""
     world.fails = {step: error}
+    if load is not None:
+        world.gates = {load: threading.Event()}
     run = session()
     with pytest.raises(type(error)) as caught:
         run.start()
     assert caught.value is error
-    assert world.log.count("delete") == 1
-    assert world.log[-2:] == ["delete", "engine closed"] or step == "load"
-    assert world.clusters == []
+    assert ended(world) == END
     assert world.log.count("connect") == world.log.count("disconnect") + (step == "connect")
+    assert list(state.iterdir()) == []
+    if load is not None:
+        assert world.idle.wait(10), "the load went on"
+        assert f"stopped {load}" in world.log
+        assert f"loaded {load}" not in world.log
     run.stop()
     assert world.log.count("delete") == 1
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [ERRORS[0], ERRORS[2]], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("step", AT_ANY_TIME)
+def test_whatever_fails_in_another_thread_the_cluster_is_deleted(world, session, state, step, error):
+    world.fails = {step: error}
+    with pytest.raises(type(error)) as caught:
+        session().start()
+    assert caught.value is error
+    assert ended(world) == END
+    assert list(state.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["create", *AT_ANY_TIME, "put", "controllers", "release"])
+def test_ctrl_c_while_others_work(world, session, state, step):
+    """The signal comes while a thread is at that step; the main thread may be anywhere."""
+    gate = threading.Event()
+    name = step.removeprefix("load ")
+    world.gates = {name if name != step else "cilium": gate}
+    world.fails = {step: lambda: os.kill(os.getpid(), signal.SIGINT)}
+    if step in {"release", "load agent"}:
+        world.gates = {"agent": gate}
+    with pytest.raises(KeyboardInterrupt):
+        session().start()
+    assert ended(world) == END
+    assert list(state.iterdir()) == []
+
+
+@by_type
 @pytest.mark.parametrize("step", BEFORE)
-def test_before_anything_is_made_nothing_is_deleted(world, session, step, error):
+def test_before_anything_is_made_nothing_is_deleted(world, session, state, step, error):
     world.fails = {step: error}
     run = session()
     with pytest.raises(type(error)):
@@ -170,9 +279,10 @@ def test_before_anything_is_made_nothing_is_deleted(world, session, step, error)
     run.stop()
     assert "delete" not in world.log
     assert world.log.count("engine closed") == (step != "engine"), "connections are given back"
+    assert not state.exists() or list(state.iterdir()) == [], "nothing is claimed"
 
 
-def test_a_cluster_of_that_name_is_refused_and_left_alone(world, session):
+def test_a_cluster_of_that_name_is_refused_and_left_alone(world, session, state):
     world.clusters = ["other", NAME]
     run = session()
     with pytest.raises(BackendUnavailable) as caught:
@@ -184,31 +294,152 @@ def test_a_cluster_of_that_name_is_refused_and_left_alone(world, session):
         f"Choose another name, or delete it: kind delete cluster --name {NAME}"
     )
     assert "create" not in world.log
+    assert "delete" not in world.log
     assert world.clusters == ["other", NAME]
+    assert list(state.iterdir()) == []
 
 
-def test_a_kept_cluster_stays_and_its_owner_is_told_how_to_delete_it(world, session, tmp_path):
-    run = session(keep=True)
-    run.start()
-    run.stop()
-    assert "delete" not in world.log
+def test_a_cluster_that_a_living_run_uses_is_refused_and_left_alone(world, session):
+    first = session()
+    first.start()
+    made = len(world.log)
+    with pytest.raises(BackendUnavailable, match=f"cluster {NAME}: another run is using this cluster"):
+        session().start()
+    assert "delete" not in world.log[made:]
     assert world.log[-1] == "engine closed"
-    assert world.said[-3:] == [
-        f"kept: cluster {NAME}, KUBECONFIG={tmp_path / 'state' / NAME}.kubeconfig",
-        f"  to use it again: --cluster-name {NAME} --keep-cluster",
-        f"  to delete it: cilium-e2e clusters delete {NAME}",
-    ]
+    first.stop()
+    assert world.clusters == []
 
 
-def test_a_failed_cluster_is_kept_for_its_owner_to_look_at(world, session):
-    world.fails = {"release": ReconcileError("no")}
-    with pytest.raises(ReconcileError):
+def test_a_host_that_cannot_work_is_told_before_anything_is_made(world, session):
+    world.host = {"CgroupVersion": "2", "KernelVersion": "4.4.0-generic"}
+    with pytest.raises(BackendUnavailable, match=r"expected Linux 5\.10 or newer") as caught:
+        session().start()
+    assert caught.value.exit_code == EXIT_USAGE
+    assert world.log == ["engine", "prepare", "info", "engine closed"]
+
+
+class TestKept:
+    @pytest.fixture
+    def kept(self, world, session):
+        """A cluster that an earlier run has kept."""
+        run = session(keep=True)
+        handle = run.start()
+        run.stop()
+        world.log.clear()
+        world.said.clear()
+        return handle
+
+    def test_it_stays_and_its_owner_is_told_how_to_delete_it(self, world, session, state):
+        run = session(keep=True)
+        run.start()
+        run.stop()
+        assert "delete" not in world.log
+        assert world.log[-1] == "engine closed"
+        assert world.said[-3:] == [
+            f"kept: cluster {NAME}, KUBECONFIG={state / NAME}.kubeconfig",
+            f"  to use it again: --cluster-name {NAME} --keep-cluster",
+            f"  to delete it: cilium-e2e clusters delete {NAME}",
+        ]
+        registry = Registry(state)
+        assert [record.keep for record in registry.records()] == [True]
+        assert not registry.owned(NAME)
+        assert registry.left_over("") == []
+
+    def test_a_failed_cluster_is_kept_for_its_owner_to_look_at(self, world, session, state):
+        world.fails = {"release": ReconcileError("no")}
+        with pytest.raises(ReconcileError):
+            session(keep=True).start()
+        assert "delete" not in world.log
+        assert any(line.startswith("kept: ") for line in world.said)
+        assert Registry(state).left_over("") == []
+
+    def test_it_is_used_again(self, world, session, kept):
+        handle = session(keep=True).start()
+        assert handle.info == kept.info
+        assert handle.kubeconfig == kept.kubeconfig
+        assert "create" not in world.log
+        assert world.again is True
+        assert f"cluster {NAME} was kept, and is used again" in world.said
+        assert [line for line in handle.timeline if line.startswith("create")] == []
+        assert "release" in world.log
+
+    def test_used_again_by_a_run_that_does_not_keep_it(self, world, session, kept, state):
+        run = session()
+        run.start()
+        run.stop()
+        assert ended(world) == END
+        assert list(state.iterdir()) == []
+
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_what_fails_on_it_does_not_delete_it(self, world, session, kept, state, keep):
+        world.fails = {"release": KeyboardInterrupt()}
+        with pytest.raises(KeyboardInterrupt):
+            session(keep=keep).start()
+        assert "delete" not in world.log
+        assert any(line.startswith("kept: ") for line in world.said)
+        (record,) = Registry(state).records()
+        assert (record.keep, Handle.from_data(record.handle)) == (True, kept)
+
+    def test_another_topology_is_refused_and_the_cluster_left_alone(self, world, session, kept, state):
+        with pytest.raises(BackendUnavailable) as caught:
+            session(topology="big").start()
+        assert str(caught.value) == (
+            f"--cluster-name {NAME}: the kept cluster has the topology default, asked for is big. "
+            "Choose another name, or the same topology."
+        )
+        assert "delete" not in world.log
+        assert world.clusters == [NAME]
+        assert len(Registry(state).records()) == 1
+
+    def test_one_that_was_never_ready_is_refused_and_left_alone(self, world, session, state):
+        world.clusters = [NAME]
+        Registry(state).write(Record(NAME, "default", "", keep=True, handle={}))
+        with pytest.raises(BackendUnavailable, match=f"cilium-e2e clusters delete {NAME}"):
+            session(keep=True).start()
+        assert "delete" not in world.log
+        assert world.clusters == [NAME]
+
+    def test_one_that_somebody_deleted_is_made_anew(self, world, session, kept):
+        world.clusters = []
         session(keep=True).start()
-    assert "delete" not in world.log
-    assert any(line.startswith("kept: ") for line in world.said)
+        assert "create" in world.log
+        assert world.again is False
+
+    def test_one_on_another_engine_is_refused_and_remembered(self, world, session, kept, state, monkeypatch):
+        monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:1")
+        world.clusters = []
+        with pytest.raises(BackendUnavailable, match="is on another engine, the default one"):
+            session().start()
+        assert [record.engine for record in Registry(state).records()] == [""]
 
 
-def test_a_container_that_stays_does_not_keep_the_cluster(world, session):
+class TestSwept:
+    def test_what_a_dead_run_left_goes_first(self, world, session, state):
+        Registry(state).write(Record("ce2e-dead", "default", "", keep=False, handle={}))
+        world.clusters = ["ce2e-dead"]
+        session().start()
+        assert world.log.index("delete ce2e-dead") < world.log.index("create")
+        assert "sweeping cluster ce2e-dead, which a run that is dead left behind" in world.said
+        assert [record.name for record in Registry(state).records()] == [NAME]
+
+    def test_one_of_the_same_name_too(self, world, session, state):
+        Registry(state).write(Record(NAME, "default", "", keep=False, handle={}))
+        world.clusters = [NAME]
+        assert session().start().info.name == NAME
+        assert world.log.index("delete") < world.log.index("create")
+
+    def test_one_that_stays_is_told_and_keeps_nobody_from_working(self, world, session, state):
+        Registry(state).write(Record("ce2e-dead", "default", "", keep=False, handle={}))
+        world.fails = {"delete ce2e-dead": EngineError("device busy")}
+        session().start()
+        (line,) = [line for line in world.said if "device busy" in line]
+        assert "kind delete cluster --name ce2e-dead" in line
+        assert "create" in world.log
+        assert {record.name for record in Registry(state).records()} == {NAME, "ce2e-dead"}
+
+
+def test_a_container_that_stays_keeps_nothing_else(world, session):
     world.containers = ["stuck", "next"]
     world.fails = {"remove stuck": EngineError("device busy", place="removing stuck")}
     run = session()
@@ -219,14 +450,60 @@ def test_a_container_that_stays_does_not_keep_the_cluster(world, session):
     text = str(caught.value)
     assert text.startswith(f"cluster {NAME}: not all of it could be deleted: removing stuck: device busy. ")
     assert text.endswith(f"kind delete cluster --name {NAME}; docker rm -f {NAME}-artifacts")
-    assert world.log[-2:] == ["delete", "engine closed"]
+    assert world.log[-5:] == ["delete", "ours", "remove stuck", "remove next", "engine closed"]
+
+
+def test_a_kind_that_fails_keeps_no_container(world, session):
+    world.containers = [f"{NAME}-artifacts"]
+    world.fails = {"delete": EngineError("kind is gone")}
+    run = session()
+    run.start()
+    with pytest.raises(ClusterStateError, match="kind is gone"):
+        run.stop()
+    assert world.log[-2:] == [f"remove {NAME}-artifacts", "engine closed"]
+
+
+def test_a_node_that_came_to_be_after_kind_had_gone_is_removed(world, session):
+    world.nodes = [NodeContainer(f"{NAME}-worker2", "worker")]
+    world.fails = {"create": KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        session().start()
+    assert ended(world) == ["delete", "ours", f"remove {NAME}-worker2", "engine closed"]
+
+
+def test_what_could_not_be_deleted_is_swept_by_the_next_run(world, session, state):
+    world.fails = {"delete": EngineError("kind is gone")}
+    run = session()
+    run.start()
+    with pytest.raises(ClusterStateError):
+        run.stop()
+    assert [record.name for record in Registry(state).left_over("")] == [NAME]
 
 
 def test_the_first_error_is_the_one_that_counts(world, session):
     world.fails = {"release": ReconcileError("no such chart"), "delete": EngineError("kind is gone")}
     with pytest.raises(ReconcileError, match="no such chart"):
         session().start()
-    assert "kind is gone" in world.said[-1]
+    assert any("kind is gone" in line for line in world.said)
+
+
+@pytest.mark.parametrize("step", [step for step, _ in MAKING] + AT_ANY_TIME)
+def test_an_engine_that_dies_is_one_error_with_exit_2(world, session, step):
+    """From then on every call fails; what was made is tried to be deleted all the same, and remembered."""
+    gone = EngineError("the container engine failed: connection refused", place="listing containers")
+
+    def die():
+        world.fails = dict.fromkeys(("ours", "delete"), gone)
+        raise gone
+
+    world.fails = {step: die}
+    with pytest.raises(EngineError) as caught:
+        session().start()
+    assert caught.value is gone
+    assert caught.value.exit_code == EXIT_INTERRUPTED
+    (line,) = [line for line in world.said if "not all of it could be deleted" in line]
+    assert f"kind delete cluster --name {NAME}" in line
+    assert {"delete", "ours", "engine closed"} <= set(world.log)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
@@ -240,7 +517,7 @@ def test_signals_do_not_break_off_a_deletion(world, session, capfd, number):
     run = session()
     run.start()
     run.stop()
-    assert world.log[-2:] == ["delete", "engine closed"]
+    assert ended(world) == ["delete", "ours", "remove a", "engine closed"]
     assert signal.getsignal(number) is before
     told = f"{number.name}: deleting cluster {NAME}, please wait\n"
     assert capfd.readouterr().err == 2 * told
@@ -250,16 +527,18 @@ def test_a_second_ctrl_c_does_not_break_off_the_deletion_after_the_first(world, 
     world.fails = {"release": KeyboardInterrupt(), "delete": lambda: os.kill(os.getpid(), signal.SIGINT)}
     with pytest.raises(KeyboardInterrupt):
         session().start()
-    assert world.log[-2:] == ["delete", "engine closed"]
+    assert ended(world) == END
 
 
-def test_a_session_may_be_stopped_by_another_thread(world, session):
+def test_a_session_may_be_stopped_by_another_thread(world, session, state):
     run = session()
     run.start()
     thread = threading.Thread(target=run.stop)
     thread.start()
     thread.join()
     assert world.log[-1] == "engine closed"
+    with Registry(state).claim(NAME):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -273,7 +552,7 @@ def test_an_engine_means_kind(world, backend, why):
     assert engine is not None
 
 
-@pytest.mark.parametrize("backend", ["simulated"])
+@pytest.mark.parametrize("backend", ["existing", "simulated"])
 def test_a_backend_that_is_named_is_never_replaced(world, backend):
     with pytest.raises(BackendUnavailable, match="--backend: the backend"):
         choose_backend(Options(backend=backend))
@@ -291,7 +570,7 @@ def test_no_engine_is_one_sentence_and_exit_4(monkeypatch, tmp_path, backend, ci
     monkeypatch.setenv("CI", ci)
     said = []
     with pytest.raises(BackendUnavailable) as caught:
-        KindSession(Options(backend=backend, repository=tmp_path, state=tmp_path), said.append).start()
+        KindSession(Options(backend=backend, repository=tmp_path), said.append).start()
     assert caught.value.exit_code == EXIT_USAGE
     text = str(caught.value)
     assert text.startswith("backend kind: no container engine answers. Start Docker (or set DOCKER_HOST)")
@@ -306,9 +585,9 @@ def test_bad_input_is_told_before_anything_is_made(world, session):
     assert world.log == ["engine", "prepare", "engine closed"]
 
 
-def test_a_worker_attaches_and_publishes_again(world, session, tmp_path):
+def test_a_worker_attaches_and_publishes_again(world, session, state):
     handle = session().start()
-    options = Options(state=tmp_path / "state")
+    options = Options(state=state)
     world.log.clear()
     attached = attach(handle, options)
     assert attached.info == handle.info
@@ -343,73 +622,3 @@ def test_publishing_the_same_tree_again_is_the_same_revision(world, session, pre
         assert attached.publish().digest != first.digest
     finally:
         file.unlink()
-
-
-@pytest.fixture
-def kept(session):
-    """A cluster that an earlier run has kept."""
-    run = session(keep=True)
-    handle = run.start()
-    run.stop()
-    return handle
-
-
-def test_a_kept_cluster_is_used_again(world, session, kept):
-    world.log.clear()
-    run = session()
-    handle = run.start()
-    assert handle.info == kept.info
-    assert "create" not in world.log
-    assert "apply release" in world.log
-    assert f"cluster {NAME} was kept, and is used again" in world.said
-    run.stop()
-    assert world.clusters == []
-
-
-def test_a_kept_cluster_of_another_topology_is_refused_and_left_alone(world, session, kept, tmp_path):
-    record = Registry(tmp_path / "state").find(NAME)
-    Registry(tmp_path / "state").write(dataclasses.replace(record, topology="ha"))
-    with pytest.raises(BackendUnavailable, match="has the topology ha, asked for is default"):
-        session().start()
-    assert world.clusters == [NAME]
-    assert world.deleted == []
-
-
-def test_what_a_dead_run_left_is_swept_by_the_next(world, session, tmp_path):
-    dead = session()
-    dead.start()
-    dead._claims.close()  # as the kernel does
-    world.log.clear()
-    run = session(cluster_name="ce2e-next")
-    run.start()
-    assert world.deleted == [NAME]
-    assert world.clusters == ["ce2e-next"]
-    assert [record.name for record in Registry(tmp_path / "state").records()] == ["ce2e-next"]
-
-
-def test_what_cannot_be_swept_is_told_and_keeps_nobody_from_running(world, session):
-    dead = session()
-    dead.start()
-    dead._claims.close()
-    world.fails = {"delete": EngineError("kind is gone")}
-    session(cluster_name="ce2e-next").start()
-    assert "create" in world.log
-    assert any("not swept" in line and "kind is gone" in line for line in world.said)
-
-
-def test_the_cluster_of_a_living_run_is_neither_swept_nor_taken(world, session):
-    living = session()
-    living.start()
-    with pytest.raises(BackendUnavailable, match="another run is using this cluster"):
-        session().start()
-    session(cluster_name="ce2e-next").start()
-    assert world.deleted == []
-
-
-def test_a_host_that_cannot_run_it_is_told_before_anything_is_made(world, session, monkeypatch):
-    monkeypatch.setattr(
-        start.preflight, "look", lambda info, *, local: start.preflight.Host(2, "5.4.0", None, None)
-    )
-    with pytest.raises(BackendUnavailable, match=r"expected Linux 5\.10 or newer"):
-        session().start()
-    assert world.log == ["engine", "prepare", "engine closed"]
