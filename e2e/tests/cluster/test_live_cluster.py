@@ -205,7 +205,8 @@ class TestFlows:
         with pytest.raises(FlowsLost) as caught:
             cluster.flows(WINDOW, FlowFilter())
         assert str(caught.value).startswith(
-            "Hubble lost flows inside the window: 7 on n1 (PERF_EVENT_RING_BUFFER); 1 on n2 (HUBBLE_RING_BUFFER)"
+            "Hubble lost flows inside the window: "
+            "7 on n1 (PERF_EVENT_RING_BUFFER); 1 on n2 (HUBBLE_RING_BUFFER)"
         )
 
     def test_closing_closes_all_of_it(
