@@ -11,7 +11,10 @@ import pytest
 
 import cilium_e2e
 from cilium_e2e import cli
+from cilium_e2e.commands import clusters
 from cilium_e2e.model import EXIT_USAGE
+from cilium_e2e.session import teardown
+from cilium_e2e.session.registry import Record, Registry
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(cilium_e2e.__file__).parents[1]
@@ -85,6 +88,8 @@ def test_options_become_the_plugins(executed):
         "--chart-version=1.2.3",
         "--flux-manifest=https://flux.example/i.yaml",
         "--step-timeout=5",
+        "--feature-gate=A=true",
+        "--context=prod",
         "--release=a/b",
         "--path=apps",
         "--clusters=shapes",
@@ -105,6 +110,8 @@ def test_options_become_the_plugins(executed):
             "--chart-version=1.2.3",
             "--flux-manifest=https://flux.example/i.yaml",
             "--step-timeout=5",
+            "--feature-gate=A=true",
+            "--context=prod",
             "--release=a/b",
             "--path=apps",
             "--clusters=shapes",
@@ -150,6 +157,7 @@ def test_a_double_dash_is_understood(executed):
     [
         ([], "the following arguments are required: command"),
         (["fly"], "invalid choice: 'fly'"),
+        (["clusters", "paint"], "invalid choice: 'paint'"),
         (["clusters", "--nodes=3"], "unrecognized arguments: --nodes=3"),
         (["clusters", "--topo=ha"], "unrecognized arguments: --topo=ha"),
         (["run", "--backend=minikube"], "invalid choice: 'minikube'"),
@@ -225,6 +233,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
             "PYTHONPATH": str(PACKAGE),
             "DOCKER_HOST": f"unix://{cwd}/no-engine.sock",
             "NO_COLOR": "1",
+            "XDG_STATE_HOME": str(cwd / "state"),
             **environment,
         },
         capture_output=True,
@@ -238,7 +247,7 @@ def test_the_list_needs_no_engine_and_tells_all(tmp_path):
     done = run("run", "--list", "--topology=single-node", "-n", "3", f"--repository={ROOT}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    for start in (
+    for beginning in (
         "topology single-node: ",
         "  1 control-plane, 0 worker, ipv4; tier quick; capabilities: none",
         "release cilium/cilium: chart cilium ",
@@ -248,7 +257,9 @@ def test_the_list_needs_no_engine_and_tells_all(tmp_path):
         "would be skipped: 1",
         "  connectivity/test_reach.py::test_every_agent_reaches_every_other: topology single-node with this ",
     ):
-        assert [line for line in lines if line.startswith(start)], f"no line {start!r} in:\n{done.stdout}"
+        assert [line for line in lines if line.startswith(beginning)], (
+            f"no line {beginning!r} in:\n{done.stdout}"
+        )
 
 
 @pytest.mark.parametrize(("backend", "ci"), [("auto", "true"), ("kind", "")])
@@ -259,3 +270,92 @@ def test_without_an_engine_a_run_is_exit_4_and_one_sentence(tmp_path, backend, c
     assert len(errors) == 1, done.stderr
     assert errors[0].startswith("ERROR: backend kind: no container engine answers. Start Docker")
     assert "Traceback" not in done.stdout
+
+
+class Kinds:
+    """Engine and kind at once: clusters that can be deleted."""
+
+    def __init__(self, *arguments, **options):
+        self.name = str(arguments[0]) if arguments else ""
+        self.path = options.get("state", Path())
+        self.kind_path = options.get("kind_path")
+
+    def ensure_kind(self):
+        pass
+
+    def ours(self, cluster):
+        return []
+
+    def nodes(self, cluster):
+        return []
+
+    def delete(self):
+        deleted.append(self.name)
+
+    def close(self):
+        deleted.append("closed")
+
+
+deleted: list[str] = []
+
+
+@pytest.fixture
+def registry(monkeypatch, tmp_path) -> Registry:
+    """A user's clusters: one kept, one left behind, one on another engine."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    for module, names in ((clusters, ("Engine", "KindCluster")), (teardown, ("KindCluster",))):
+        for name in names:
+            monkeypatch.setattr(module, name, Kinds)
+    deleted.clear()
+    found = Registry(tmp_path / "cilium-e2e")
+    found.write(Record("kept", "default", "", keep=True, handle={"kubeconfig": "/k/kept.kubeconfig"}))
+    found.write(Record("left", "ha", "", keep=False, handle={}))
+    found.write(Record("remote", "ha", "tcp://other", keep=False, handle={}))
+    return found
+
+
+def test_the_clusters_of_a_user_are_listed(registry, capsys):
+    with registry.claim("remote"):
+        assert cli.main(["clusters", "list"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "kept: topology default, kept",
+        "  KUBECONFIG=/k/kept.kubeconfig",
+        "left: topology ha, left behind, never ready",
+        "remote: topology ha, in use, never ready, on the engine tcp://other",
+    ]
+
+
+def test_no_clusters_is_told(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert cli.main(["clusters", "list"]) == 0
+    assert capsys.readouterr().out == "no clusters\n"
+
+
+def test_sweeping_deletes_what_dead_runs_left_on_this_engine(registry, capsys):
+    assert cli.main(["clusters", "sweep"]) == 0
+    assert deleted == ["left", "closed"]
+    assert [record.name for record in registry.records()] == ["kept", "remote"]
+    assert capsys.readouterr().out.endswith("swept 1 clusters\n")
+
+
+def test_clusters_are_deleted_by_name(registry):
+    assert cli.main(["clusters", "delete", "kept", "left"]) == 0
+    assert deleted == ["kept", "left", "closed"]
+    assert [record.name for record in registry.records()] == ["remote"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["delete"], "clusters: names are for delete, and delete needs at least one"),
+        (["sweep", "left"], "clusters: names are for delete"),
+        (["delete", "other"], "cluster other: no cluster of ours, expected one of: kept, left, remote"),
+        (["delete", "left"], "cluster left: another run is using this cluster"),
+    ],
+)
+def test_what_is_not_ours_to_delete_is_refused(registry, capsys, arguments, message):
+    with registry.claim("left"):
+        assert cli.main(["clusters", *arguments]) == EXIT_USAGE
+    assert capsys.readouterr().err.startswith(f"cilium-e2e: {message}")
+    assert [name for name in deleted if name != "closed"] == []

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cilium_e2e.cluster.process import (
+    CONFIG_FOLDER,
+    CONFIG_SCRIPT,
+    HELLO_SCRIPT,
+    NETFILTER_SCRIPT,
+    PROCESS_SCRIPT,
+    AgentProcess,
+    Netfilter,
+    parse_config,
+    parse_netfilter,
+    parse_process,
+)
+from cilium_e2e.cluster.status import (
+    AgentStatus,
+    Module,
+    parse_modules,
+    parse_status,
+)
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import ClusterStateError, Endpoint, Identity, Ref
 
@@ -73,20 +91,25 @@ class CiliumAgents:
         with ThreadPoolExecutor(max_workers=min(8, len(agents)), thread_name_prefix="agent") as pool:
             return list(pool.map(ask, agents))
 
+    def run(self, agent: AgentPod, *command: str) -> str:
+        """What a command prints that is run to its end in one agent's container.
+
+        Raises:
+            ClusterStateError: it failed; the message holds its words.
+        """
+        return self._kube.run(agent.ref, command, container=AGENT_CONTAINER, timeout_s=_EXEC_TIMEOUT_S).stdout
+
     def json(self, agent: AgentPod, *command: str) -> Any:
         """The JSON that a ``cilium-dbg`` command of one agent prints."""
-        done = self._kube.run(
-            agent.ref,
-            ["cilium-dbg", *command, "-o", "json"],
-            container=AGENT_CONTAINER,
-            timeout_s=_EXEC_TIMEOUT_S,
-        )
+        return self._json(agent, "cilium-dbg", *command, "-o", "json")
+
+    def _json(self, agent: AgentPod, *command: str) -> Any:
+        answer = self.run(agent, *command)
         try:
-            return json.loads(done.stdout)
+            return json.loads(answer)
         except ValueError as error:
             raise ClusterStateError(
-                f"expected JSON, got {done.stdout[:200]!r}",
-                place=f"cilium-dbg {' '.join(command)} in {agent.ref}",
+                f"expected JSON, got {answer[:200]!r}", place=f"{' '.join(command)} in {agent.ref}"
             ) from error
 
     def policies(self, agent: AgentPod) -> AgentPolicies:
@@ -96,6 +119,50 @@ class CiliumAgents:
     def endpoints(self, agent: AgentPod) -> list[Endpoint]:
         """The endpoints of one agent."""
         return [parse_endpoint(entry, node=agent.node) for entry in self.json(agent, "endpoint", "list")]
+
+    def status(self, agent: AgentPod) -> AgentStatus:
+        """What one agent says about itself."""
+        return parse_status(self.json(agent, "status"))
+
+    def options(self, agent: AgentPod) -> dict[str, Any]:
+        """The configuration that one agent's process holds."""
+        found: dict[str, Any] = self.json(agent, "config", "--all")
+        return found
+
+    def modules(self, agent: AgentPod) -> list[Module]:
+        """The health of one agent's modules."""
+        text = self.run(agent, "cilium-dbg", "shell", "--", "db/show", "--format=json", "health")
+        return parse_modules(text, place=str(agent.ref))
+
+    def reaches(self, agent: AgentPod, addresses: Sequence[str], port: int) -> dict[str, str]:
+        """What Cilium's health responders say to one agent now: address to status line, empty for none.
+
+        Not ``cilium-health``: a new agent's prober knows no node for more than a minute.
+        """
+        lines = self.run(agent, "bash", "-c", HELLO_SCRIPT, str(port), *addresses).splitlines()
+        answers = dict(line.partition(" ")[::2] for line in lines)
+        return {address: answers.get(address, "").strip() for address in addresses}
+
+    def process(self, agent: AgentPod) -> AgentProcess:
+        """One agent's process, as its kernel sees it."""
+        return parse_process(self.run(agent, "sh", "-c", PROCESS_SCRIPT), place=str(agent.ref))
+
+    def loaded(self, agent: AgentPod, folder: str = CONFIG_FOLDER) -> dict[str, str]:
+        """The options one agent's process read when it started."""
+        return parse_config(self.run(agent, "sh", "-c", CONFIG_SCRIPT, folder), place=str(agent.ref))
+
+    def netfilter(self, agent: AgentPod) -> Netfilter:
+        """The packet filter of one agent's node."""
+        return parse_netfilter(self.run(agent, "sh", "-c", NETFILTER_SCRIPT))
+
+    def attached(self, agent: AgentPod, cgroup: str) -> frozenset[str]:
+        """Names of the eBPF programs attached to a cgroup of one agent's node.
+
+        Raises:
+            ClusterStateError: the path is no cgroup v2 mount; the message holds the kernel's words.
+        """
+        found = self._json(agent, "bpftool", "-j", "cgroup", "show", cgroup)
+        return frozenset(program["name"] for program in found or [])
 
 
 def parse_policies(answer: dict[str, Any]) -> AgentPolicies:

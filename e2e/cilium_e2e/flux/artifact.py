@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -98,20 +99,28 @@ def read_chart(path: Path) -> Chart:
         with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as archive:
             meta = _member(archive, "Chart.yaml")
             values = _member(archive, "values.yaml")
-    except (OSError, tarfile.TarError, EOFError) as error:
+    except (OSError, tarfile.TarError, EOFError, zlib.error, yaml.YAMLError, TypeError, KeyError) as error:
         raise InputError(
-            f"expected a Helm chart, a .tgz or a folder: {error}",
+            f"expected a Helm chart, a .tgz or a folder: {' '.join(str(error).split())}",
             place=place,
             hint="Make one with helm package.",
         ) from error
     try:
         about = yaml.safe_load(meta or b"")
+        name, version, app_version = about["name"], about["version"], about.get("appVersion", "")
+    except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        raise InputError(
+            f"its Chart.yaml has no name and version: {' '.join(repr(error).split())}", place=place
+        ) from error
+    try:
         defaults = yaml.safe_load(values or b"") or {}
-        return Chart(
-            about["name"], str(about["version"]), str(about.get("appVersion", "")), defaults, package
-        )
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise InputError(f"its Chart.yaml has no name and version: {error!r}", place=place) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(
+            f"its values.yaml is no YAML: {' '.join(str(error).split())}", place=place
+        ) from error
+    if not isinstance(defaults, dict):
+        raise InputError("expected a mapping in its values.yaml", place=place)
+    return Chart(str(name), str(version), str(app_version), defaults, package)
 
 
 def chart_repository(chart: Chart, *, folder: str) -> dict[str, bytes]:
@@ -137,16 +146,8 @@ def _tar_gz(root: Path, paths: Iterable[str]) -> bytes:
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for path in paths:
-            file = root / path
             try:
-                info = archive.gettarinfo(str(file), arcname=path)
-                info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
-                info.mode = 0o755 if info.mode & 0o100 else 0o644
-                if info.isreg():
-                    with file.open("rb") as content:
-                        archive.addfile(info, content)
-                elif info.issym():
-                    archive.addfile(info)
+                _add(archive, root / path, path)
             except OSError as error:
                 raise InputError(f"a file of the tree cannot be read: {error}", place=path) from error
     return buffer.getvalue()
@@ -164,11 +165,21 @@ def _package(folder: Path) -> bytes:
         tarfile.open(fileobj=zipped, mode="w") as archive,
     ):
         for name in files:
-            info = archive.gettarinfo(str(folder / name), arcname=f"{about['name']}/{name}")
-            info.mtime = 0
-            with (folder / name).open("rb") as content:
-                archive.addfile(info, content)
+            _add(archive, folder / name, f"{about['name']}/{name}", follow=True)
     return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, file: Path, name: str, *, follow: bool = False) -> None:
+    """Add a file or a symbolic link as what it is, and nothing of when, whose and on which disk it is."""
+    # Not gettarinfo: of two hard links to a file it makes the second one a link, which Flux leaves out.
+    info = tarfile.TarInfo(name)
+    if file.is_symlink() and not follow:
+        info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(file.readlink()), 0o777
+        archive.addfile(info)
+        return
+    content = file.read_bytes()
+    info.size, info.mode = len(content), 0o755 if file.stat().st_mode & 0o100 else 0o644
+    archive.addfile(info, io.BytesIO(content))
 
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes | None:

@@ -1,5 +1,6 @@
 """Serves a folder of OCI artifacts and charts by GET and HEAD; runs alone in a stock Python image."""
 
+import contextlib
 import functools
 import http.server
 import json
@@ -35,12 +36,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def guess_type(self, path: "str | os.PathLike[str]") -> str:
         """A manifest names its own type."""
         if "/manifests/" in str(path):
-            return str(json.loads(pathlib.Path(path).read_bytes())["mediaType"])
+            with contextlib.suppress(OSError):  # not there: the answer will be 404
+                return str(json.loads(pathlib.Path(path).read_bytes())["mediaType"])
         return "application/octet-stream"
 
     def end_headers(self) -> None:
         """A registry repeats the digest it was asked for."""
-        name = self.path.rsplit("/", 1)[-1]
+        name = getattr(self, "path", "").rsplit("/", 1)[-1]  # none in a request that is no HTTP
         if name.startswith("sha256:"):
             self.send_header("Docker-Content-Digest", name)
         super().end_headers()

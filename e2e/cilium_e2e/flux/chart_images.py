@@ -63,7 +63,7 @@ def chart_images(
         if image.get("override"):
             images.append(ChartImage(path, str(image["override"]), pinned="@" in str(image["override"])))
         elif image.get("repository") and image.get("tag"):
-            name = f"{image['repository']}{suffix}:{image['tag']}"
+            name = f"{image['repository']}{suffix}{image.get('suffix') or ''}:{image['tag']}"
             pinned = image.get("useDigest") is True and bool(_digest(image))
             images.append(ChartImage(path, name, pinned))
     return images
@@ -73,7 +73,7 @@ def unpinned(images: list[ChartImage]) -> dict[str, Any]:
     """The values that let loaded images be used in place of pinned digests."""
     values: dict[str, Any] = {}
     for image in images:
-        if image.pinned:
+        if image.pinned and "@" not in image.name:  # a digest in an override is not asked for by a switch
             values = merge(values, nest(tuple(image.path.split(".")), {"useDigest": False}))
     return values
 

@@ -7,22 +7,26 @@ The published tree is byte-identical to the user's. What a run needs to be diffe
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from cilium_e2e.flux.manifest import NAMESPACE
+from cilium_e2e.flux.patches import (
+    check_reach,
+    delete_patches,
+    json_patch,
+    plumbing,
+    stub_patches,
+    value_operations,
+)
 from cilium_e2e.model import Difference, InputError, Object, Ref
-from cilium_e2e.repository import BuiltObject, ExternalLayer, Layer, Repository, merge
+from cilium_e2e.repository import BuiltObject, ExternalLayer, Layer, Repository
 
 TREE = "cilium-e2e-tree"
 """The OCIRepository that stands for the working tree."""
 
 _ENTRY = "cilium-e2e-entry"
-_FLUX_GROUP = ".toolkit.fluxcd.io/"
 _SOURCE_INTERVAL = "30m"
 SKIP = "skip"
 """Given for an external layer instead of a folder: leave it out."""
@@ -56,6 +60,7 @@ class Deployment:
         release_layer: the Kustomization that brings it.
         digest: the published tree's digest, as Flux reports it.
         chart: the HelmChart that Flux makes for it; empty name where the release has a chartRef.
+        target_namespace: where the release's pods run.
         differences: what they change about the tree.
     """
 
@@ -63,6 +68,7 @@ class Deployment:
     kustomizations: list[Object] = field(default_factory=list)
     release: Ref = field(default_factory=lambda: Ref("", ""))
     chart: Ref = field(default_factory=lambda: Ref("", ""))
+    target_namespace: str = ""
     release_layer: Ref = field(default_factory=lambda: Ref("", ""))
     digest: str = ""
     differences: list[Difference] = field(default_factory=list)
@@ -93,8 +99,10 @@ def plan(
     """
     release = repository.release.ref
     chart_namespace = repository.release.chart.source.namespace or release.namespace
-    result = Deployment(release=release, digest=tree.digest)
-    if "chart" in repository.release.object["spec"]:
+    result = Deployment(
+        release=release, target_namespace=repository.release.target_namespace, digest=tree.digest
+    )
+    if repository.release.object["spec"].get("chart"):
         result.chart = Ref(
             "source.toolkit.fluxcd.io/v1", "HelmChart", f"{release.namespace}-{release.name}", chart_namespace
         )
@@ -105,12 +113,12 @@ def plan(
             f"no external layer {', '.join(unknown)}, expected one of: {', '.join(sorted(known)) or 'none'}",
             place="--external",
         )
-    skipped = {name for name, what in external.items() if what == SKIP}
-    patches = _patches(repository, overrides, chart, result)
+    order = _Order(repository, {name for name, what in external.items() if what == SKIP})
+    changes = _changes(repository, overrides, chart, result)
     for outside in repository.external:
-        _external(outside, external.get(outside.name), server, skipped, result)
+        _external(outside, external.get(outside.name), server, order, result)
     for layer in repository.layers:
-        own = _own(repository, layer, patches, skipped)
+        own = _own(repository, layer, changes, order, result)
         if own is not None:
             result.kustomizations.append(own)
             if layer.name == repository.release.layer:
@@ -118,50 +126,125 @@ def plan(
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """JSON patch operations for one object of a layer."""
+
+    layer: Layer
+    target: BuiltObject
+    operations: list[Object]
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """What the object then has, see :func:`check_reach`."""
+        set_here = {op["path"]: op["value"] for op in self.operations if op["op"] != "remove"}
+        return {"kind": self.target.ref.kind, **set_here}
+
+
+class _Order:
+    """What comes after what, when some Kustomizations of the tree are left out.
+
+    Who depended on one that is left out depends on what that one came after. The Kustomizations among a
+    layer's objects are applied by us, so who depended on a layer that waits for them depends on them too.
+
+    Args:
+        repository: the tree.
+        left_out: ``namespace/name`` of external layers that are not wanted.
+    """
+
+    def __init__(self, repository: Repository, left_out: set[str]) -> None:
+        self._left_out: set[str] = set()
+        self._before: dict[str, list[str]] = {}
+        self._depends = {layer.name: layer.depends_on for layer in repository.layers}
+        self._depends |= {outside.name: outside.depends_on for outside in repository.external}
+        for layer in repository.layers:
+            spec = (layer.kustomization or {}).get("spec") or {}
+            if spec.get("wait"):
+                self._before[layer.name] = [
+                    f"{built.ref.namespace}/{built.ref.name}" for built in layer.objects if _is_layer(built)
+                ]
+            if len(plumbing(repository, layer)) == len(layer.objects):
+                self.leave_out(layer.name)
+        for name in left_out:
+            self.leave_out(name)
+        for outside in repository.external:
+            spec = outside.kustomization.get("spec") or {}
+            if spec.get("suspend") or spec.get("kubeConfig"):
+                self.leave_out(outside.name)
+
+    def leave_out(self, name: str) -> None:
+        """A Kustomization that will not be applied."""
+        self._left_out.add(name)
+
+    def keep(self, name: str) -> None:
+        """One that will, after all."""
+        self._left_out.discard(name)
+
+    def depends_on(self, name: str) -> list[str]:
+        """What a Kustomization comes after."""
+        found: dict[str, None] = {}
+        seen = {name}
+        waiting = list(self._depends[name])
+        while waiting:
+            other = waiting.pop(0)
+            if other in seen:
+                continue
+            seen.add(other)
+            waiting += self._before.get(other, [])
+            if other in self._left_out:
+                waiting += self._depends.get(other, ())
+            else:
+                found[other] = None
+        return list(found)
+
+
 def _external(
-    layer: ExternalLayer, what: ServedSource | str | None, server: str, skipped: set[str], result: Deployment
+    layer: ExternalLayer, what: ServedSource | str | None, server: str, order: _Order, result: Deployment
 ) -> None:
     """An external layer: from its own source, from an artifact of ours, or not at all."""
+    label = f"Kustomization {layer.name}"
+    spec = layer.kustomization.get("spec") or {}
     if what == SKIP:
-        result.differences.append(
-            Difference(
-                f"Kustomization {layer.name}", "left out", "asked for", f"--external {layer.name}=skip"
-            )
-        )
+        order.leave_out(layer.name)
+        asked = f"--external {layer.name}=skip"
+        result.differences.append(Difference(label, "left out", "asked for", asked))
         return
-    if layer.source is None:
-        skipped.add(layer.name)
-        result.differences.append(
-            Difference(
-                f"Kustomization {layer.name}", "left out", layer.reason, "the tree does not define its source"
-            )
-        )
-        return
-    if (layer.kustomization.get("spec") or {}).get("suspend") or "another cluster" in layer.reason:
-        skipped.add(layer.name)
-        return
-    kustomization = _clean(layer.kustomization, skipped)
     if isinstance(what, ServedSource):
+        if spec.get("kubeConfig"):
+            raise InputError(f"{layer.reason}, so nothing can stand in for it here", place=label)
+        order.keep(layer.name)
+        kustomization = _clean(layer.kustomization, layer.name, order, result)
+        kustomization["spec"].pop("suspend", None)
         name = f"cilium-e2e-{what.name}"
         result.sources.append(_oci(name, server, what))
         kustomization["spec"]["sourceRef"] = {"kind": "OCIRepository", "name": name, "namespace": NAMESPACE}
         result.differences.append(
-            Difference(f"source of Kustomization {layer.name}", "a local folder", "asked for", "--external")
+            Difference(f"source of {label}", "a local folder", "asked for", "--external")
         )
-    else:
-        result.sources.append(_without_status(layer.source))
-    result.kustomizations.append(kustomization)
+        result.kustomizations.append(kustomization)
+        return
+    if spec.get("suspend") or spec.get("kubeConfig"):
+        return  # as in production: not here, or not now
+    if layer.source is None:
+        order.leave_out(layer.name)
+        nowhere = "the tree does not define its source"
+        result.differences.append(Difference(label, "left out", layer.reason, nowhere))
+        return
+    source = _without_status(layer.source)
+    if source not in result.sources:
+        result.sources.append(source)
+    result.kustomizations.append(_clean(layer.kustomization, layer.name, order, result))
 
 
 def _own(
-    repository: Repository, layer: Layer, patches: Mapping[str, list[Object]], skipped: set[str]
+    repository: Repository, layer: Layer, changes: list[_Change], order: _Order, result: Deployment
 ) -> Object | None:
     """Our Kustomization for a layer of the tree; None where only Flux's own objects are in it."""
-    payload = [built for built in layer.objects if not _flux_plumbing(built)]
-    if not payload:
+    left_out = plumbing(repository, layer)
+    if len(left_out) == len(layer.objects):
         return None
     if layer.kustomization is not None:
-        kustomization = _clean(layer.kustomization, skipped)
+        kustomization = _clean(layer.kustomization, layer.name, order, result)
     else:
         kustomization = {
             "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
@@ -177,35 +260,36 @@ def _own(
         }
     spec = kustomization["spec"]
     spec["sourceRef"] = {"kind": "OCIRepository", "name": TREE, "namespace": NAMESPACE}
-    # The Kustomizations and sources among its objects are applied by us; two owners would fight.
-    plumbing = [_delete_patch(built) for built in layer.objects if _flux_plumbing(built)]
-    own = patches.get(layer.name, [])
-    if plumbing or own:
-        spec["patches"] = [*(spec.get("patches") or []), *own, *plumbing]
-    if repository.release.layer == layer.name:
-        # Its failures are read from the HelmRelease itself, long before this would time out.
-        spec["wait"] = True
+    ours = [change for change in changes if change.layer.name == layer.name]
+    patches = [
+        *(spec.get("patches") or []),
+        *(json_patch(layer, change.target, change.operations) for change in ours),
+        *stub_patches(layer),
+        # The Kustomizations and sources among its objects are applied by us; two owners would fight.
+        *delete_patches(layer, left_out),
+    ]
+    if patches:
+        spec["patches"] = patches
+    for change in ours:
+        check_reach(repository, layer, kustomization, change.wanted)
     return kustomization
 
 
-def _patches(
+def _changes(
     repository: Repository, overrides: Mapping[str, Any], chart: ChartOverride, result: Deployment
-) -> dict[str, list[Object]]:
-    """Kustomize patches by the layer they belong to."""
+) -> list[_Change]:
+    """What this run changes about the release and its chart's source."""
     release = repository.release
-    operations: list[Object] = []
-    if overrides:
-        inline = (release.object.get("spec") or {}).get("values") or {}
-        # Replaced whole: a merge patch could not carry the nulls that remove a chart's default.
-        operations.append({"op": "add", "path": "/spec/values", "value": merge(inline, overrides)})
-    patches: dict[str, list[Object]] = {}
+    changes: list[_Change] = []
+    operations = value_operations(release.object, overrides)
     if chart.version or chart.url:
-        if "chart" not in release.object["spec"]:
+        if not release.object["spec"].get("chart"):
             raise InputError(
                 "expected a release with spec.chart, this one has a chartRef, which cannot be overridden",
                 place=f"HelmRelease {release.name}",
                 hint="Leave --chart, --chart-repository and --chart-version out.",
             )
+        layer, source = _chart_source(repository)
         if chart.version and chart.version != release.chart.version:
             operations.append({"op": "add", "path": "/spec/chart/spec/version", "value": chart.version})
             result.differences.append(
@@ -213,38 +297,35 @@ def _patches(
                     "chart version", chart.version, f"instead of {release.chart.version}", chart.origin
                 )
             )
-    if chart.url:
-        layer, source = _chart_source(repository)
-        patches.setdefault(layer, []).append(
-            _json_patch(
-                source, [{"op": "replace", "path": "/spec/url", "value": chart.url}, *_removals(source)]
+        if chart.url and chart.url != release.chart.url:
+            elsewhere = [
+                {"op": "replace", "path": "/spec/url", "value": chart.url},
+                *_removals(source.object),
+            ]
+            changes.append(_Change(layer, source, elsewhere))
+            result.differences.append(
+                Difference("chart repository", chart.url, f"instead of {release.chart.url}", chart.origin)
             )
-        )
-        result.differences.append(
-            Difference("chart repository", chart.url, f"instead of {release.chart.url}", chart.origin)
-        )
     if operations:
-        patches.setdefault(release.layer, []).append(_json_patch(release.object, operations))
-    return patches
+        layer = next(layer for layer in repository.layers if layer.name == release.layer)
+        target = next(built for built in reversed(layer.objects) if built.ref == release.ref)
+        changes.append(_Change(layer, target, operations))
+    return changes
 
 
-def _chart_source(repository: Repository) -> tuple[str, Object]:
+def _chart_source(repository: Repository) -> tuple[Layer, BuiltObject]:
     """The HelmRepository of the release, and the layer that applies it."""
     wanted = repository.release.chart.source
-    for layer in repository.layers:
-        for built in layer.objects:
-            if (built.ref.kind, built.ref.namespace, built.ref.name) == (
-                wanted.kind,
-                wanted.namespace,
-                wanted.name,
-            ):
-                if wanted.kind == "HelmRepository":
-                    return layer.name, built.object
-                break
+    if wanted.kind == "HelmRepository":
+        for layer in repository.layers:
+            for built in layer.objects:
+                ref = built.ref
+                if (ref.kind, ref.namespace, ref.name) == (wanted.kind, wanted.namespace, wanted.name):
+                    return layer, built
     raise InputError(
         f"expected a HelmRepository in the tree to point elsewhere, the release's chart comes from {wanted}",
         place=f"HelmRelease {repository.release.name}",
-        hint="Leave --chart and --chart-repository out, or give the release a HelmRepository.",
+        hint="Leave --chart, --chart-repository and --chart-version out, or use a HelmRepository.",
     )
 
 
@@ -258,57 +339,28 @@ def _removals(source: Object) -> list[Object]:
     ]
 
 
-def _json_patch(target: Object, operations: Sequence[Object]) -> Object:
-    ref = Ref.of(target)
-    group = ref.api_version.partition("/")[0] if "/" in ref.api_version else ""
-    return {
-        "target": {
-            "group": group,
-            "kind": ref.kind,
-            "name": f"^{ref.name}$",
-            "namespace": f"^{ref.namespace}$",
-        },
-        "patch": json.dumps(list(operations)),
-    }
-
-
-def _delete_patch(built: BuiltObject) -> Object:
+def _is_layer(built: BuiltObject) -> bool:
     ref = built.ref
-    body = {
-        "$patch": "delete",
-        "apiVersion": ref.api_version,
-        "kind": ref.kind,
-        "metadata": {"name": ref.name, "namespace": ref.namespace},
-    }
-    return {"patch": yaml.safe_dump(body)}
+    return ref.kind == "Kustomization" and ref.api_version.startswith("kustomize.toolkit.fluxcd.io/")
 
 
-def _flux_plumbing(built: BuiltObject) -> bool:
-    """Whether an object only tells Flux where and what to reconcile, which this run does itself."""
-    ref = built.ref
-    if ref.kind == "Kustomization" and _FLUX_GROUP in ref.api_version:
-        return True
-    if ref.namespace == NAMESPACE or (ref.kind, ref.name) == ("Namespace", NAMESPACE):
-        # Sources of the tree, and the controllers that a bootstrap commits beside them.
-        return True
-    return ref.kind == "CustomResourceDefinition" and ref.name.endswith(_FLUX_GROUP.rstrip("/").lstrip("."))
-
-
-def _clean(kustomization: Object, skipped: set[str]) -> Object:
-    """A copy to apply: without status, without dependencies that are left out."""
+def _clean(kustomization: Object, name: str, order: _Order, result: Deployment) -> Object:
+    """A copy to apply: without status, after what is there to come after, without keys."""
     clean = _without_status(kustomization)
     spec = clean["spec"]
-    namespace = clean["metadata"].get("namespace", NAMESPACE)
-    depends = [
-        entry
-        for entry in spec.get("dependsOn") or []
-        if f"{entry.get('namespace') or namespace}/{entry['name']}" not in skipped
-    ]
     spec.pop("dependsOn", None)
-    if depends:
-        spec["dependsOn"] = depends
-    # No keys here: what was encrypted is stubbed by the tree's patches and declared there.
-    spec.pop("decryption", None)
+    if depends := order.depends_on(name):
+        pairs = (other.split("/", 1) for other in depends)
+        spec["dependsOn"] = [{"name": other, "namespace": namespace} for namespace, other in pairs]
+    if spec.pop("decryption", None) is not None:
+        result.differences.append(
+            Difference(
+                f"decryption of Kustomization {name}",
+                "left out",
+                "tests have no keys; stubs stand in for what is encrypted",
+                "SOPS",
+            )
+        )
     return clean
 
 

@@ -43,7 +43,8 @@ def _pod(kube: Kube, pod: Object) -> list[str]:
     status = pod.get("status") or {}
     lines: list[str] = []
     for entry in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
-        if entry.get("ready") or (entry.get("state") or {}).get("terminated", {}).get("exitCode") == 0:
+        terminated = (entry.get("state") or {}).get("terminated") or {}
+        if entry.get("ready") or terminated.get("exitCode") == 0:
             continue
         reason = _reason(entry)
         lines.append(f"{ref}, container {entry['name']}: {reason}")
@@ -59,7 +60,7 @@ def _pod(kube: Kube, pod: Object) -> list[str]:
 def _reason(entry: dict[str, Any]) -> str:
     state_of = entry.get("state") or {}
     for kind in ("waiting", "terminated"):
-        if kind in state_of:
+        if state_of.get(kind):
             detail = state_of[kind]
             text = f"{detail.get('reason', kind)} {detail.get('message', '')}".strip()
             return f"{text} (exit code {detail['exitCode']})" if "exitCode" in detail else text
@@ -83,8 +84,9 @@ def _warnings(kube: Kube, name: str) -> list[str]:
     events.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
     lines: dict[str, None] = {}
     for event in events:
-        about = event["involvedObject"]
-        text = f"event {event['reason']} on {about['kind']} {about['name']}: {event['message'].strip()}"
+        about = event.get("involvedObject") or {}
+        what = f"{event.get('reason', '')} on {about.get('kind', '')} {about.get('name', '')}"
+        text = f"event {what}: {(event.get('message') or '').strip()}"
         lines.pop(text, None)
         lines[text] = None
     return list(lines)[-_EVENT_LIMIT:]

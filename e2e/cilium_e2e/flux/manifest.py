@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import http.client
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -72,13 +73,15 @@ def read(source: str = "", *, sha256: str = "") -> bytes:
     """
     where, expected = (source, sha256) if source else (DEFAULT_URL, DEFAULT_SHA256)
     hint = "Give --flux-manifest FILE: a Flux release's install.yaml, downloaded before."
+    if "://" in where and not where.startswith("https://"):
+        raise InputError("expected a file or an https:// address", place=where, hint=hint)
     try:
         if where.startswith("https://"):
             with urllib.request.urlopen(where, timeout=_DOWNLOAD_TIMEOUT_S) as answer:  # noqa: S310 - https only
                 content: bytes = answer.read()
         else:
             content = Path(where).read_bytes()
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError) as error:
         raise InputError(f"Flux's manifest cannot be read: {error}", place=where, hint=hint) from error
     if expected and (actual := hashlib.sha256(content).hexdigest()) != expected:
         raise InputError(f"expected sha256 {expected}, got {actual}", place=where, hint=hint)
@@ -101,8 +104,8 @@ def parse(content: bytes, *, origin: str, node: str, api_host: str, api_port: in
     try:
         documents = [doc for doc in yaml.load_all(content, Loader=_Loader) if doc]
     except yaml.YAMLError as error:
-        raise InputError(f"not YAML: {error}", place=origin) from error
-    if not all(isinstance(doc, dict) and "kind" in doc for doc in documents):
+        raise InputError(f"not YAML: {' '.join(str(error).split())}", place=origin) from error
+    if not all(_is_object(doc) for doc in documents):
         raise InputError("expected Kubernetes objects in every document", place=origin)
     kept = [doc for doc in documents if doc["kind"] in _KEPT_KINDS]
     deployments = {doc["metadata"]["name"]: doc for doc in kept if doc["kind"] == "Deployment"}
@@ -112,12 +115,27 @@ def parse(content: bytes, *, origin: str, node: str, api_host: str, api_port: in
             place=origin,
             hint="Use the install.yaml of a Flux release.",
         )
+    if bare := [name for name in _CONTROLLERS if not _has_container(deployments[name])]:
+        raise InputError(f"expected a container in the Deployments {', '.join(bare)}", place=origin)
     controllers = tuple(
         _patched(deployments[name], node=node, api_host=api_host, api_port=api_port) for name in _CONTROLLERS
     )
     images = tuple(_container(doc)["image"] for doc in controllers)
-    rest = tuple(doc for doc in kept if doc["kind"] != "Deployment")
+    rest = tuple(_admitting(doc) for doc in kept if doc["kind"] != "Deployment")
     return FluxManifest(origin, rest, controllers, images)
+
+
+def _admitting(obj: Object) -> Object:
+    """Flux's namespace with a Pod Security level that admits pods on the host network; others as they are.
+
+    Where baseline is enforced by default, as on Talos, the patched controllers would be refused.
+    """
+    if obj["kind"] != "Namespace":
+        return obj
+    labelled = copy.deepcopy(obj)
+    labels = labelled["metadata"].setdefault("labels", {})
+    labels.update({f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "warn")})
+    return labelled
 
 
 def _patched(deployment: Object, *, node: str, api_host: str, api_port: int) -> Object:
@@ -154,6 +172,22 @@ def _patched(deployment: Object, *, node: str, api_host: str, api_port: int) -> 
         {"name": key, "value": value} for key, value in own.items()
     ]
     return patched
+
+
+def _is_object(document: Any) -> bool:
+    return (
+        isinstance(document, dict)
+        and isinstance(document.get("kind"), str)
+        and isinstance(document.get("metadata"), dict)
+        and isinstance(document["metadata"].get("name"), str)
+    )
+
+
+def _has_container(deployment: Object) -> bool:
+    try:
+        return "image" in _container(deployment)
+    except (KeyError, IndexError, TypeError):
+        return False
 
 
 def _container(deployment: Object) -> dict[str, Any]:

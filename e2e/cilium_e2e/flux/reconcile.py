@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from cilium_e2e.flux import explain
 from cilium_e2e.flux.deploy import TREE, Deployment
 from cilium_e2e.flux.manifest import NAMESPACE, FluxManifest
 from cilium_e2e.kube import Kube, condition, is_true
-from cilium_e2e.model import HarnessError, Object, ReconcileError, Ref
+from cilium_e2e.model import HarnessError, Object, ReconcileError, Ref, WaitTimeout
 
 Progress = Callable[[str], None]
 """Told the state of what is awaited, in Flux's own words, whenever it changes."""
@@ -36,6 +36,7 @@ _FINAL = {
 }
 # These may pass (a server that is not up yet), so they must have lasted a while.
 _GRACE_S = 30.0
+_NO_KIND = "no matches for kind"
 _PASSING = {"Progressing", "DependencyNotReady", "ArtifactFailed", "SourceNotReady", "NoSourceArtifact", ""}
 
 
@@ -127,56 +128,70 @@ def wait_release(
     """
     release = deployment.release
     helm = Ref(_HELM, "HelmRelease", release.name, release.namespace)
-    layers = Ref(_KUSTOMIZE, "Kustomization", namespace=NAMESPACE)
+    layers = {Ref.of(obj) for obj in deployment.kustomizations}
+    stop = threading.Event()
+    results: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def applied(found: Sequence[Object]) -> bool | None:
         """The release's Kustomization has applied the published tree."""
         return True if _at_revision(found, {deployment.release_layer}, deployment.digest) else None
 
-    watches = [(helm, _all_ready), (layers, applied if again else _never)]
-    if deployment.chart.kind:
-        watches.append((deployment.chart, _never))
-    error = _watch_all(kube, watches, needed=2 if again else 1, timeout_s=timeout_s, progress=progress)
-    if error is not None:
-        lines = explain.namespace(kube, release.namespace)
-        raise ReconcileError(
-            error.message + ("\n" + _indented(lines) if lines else ""),
-            place=error.place or str(helm),
-            hint=error.hint,
-        ) from error
-
-
-def _watch_all(
-    kube: Kube, watches: Sequence[tuple[Ref, _Until]], *, needed: int, timeout_s: float, progress: Progress
-) -> HarnessError | None:
-    """Watch several things side by side until ``needed`` of them are done; the first error, else None."""
-    stop = threading.Event()
-    results: queue.SimpleQueue[HarnessError | None] = queue.SimpleQueue()
-
-    def watch(ref: Ref, until: _Until) -> None:
-        judge = _Judge(kube, stop, progress)
-
-        def step(found: Sequence[Object]) -> bool | None:
-            judge(found)
-            return until(found)
-
-        try:
-            kube.wait(ref, step, timeout_s=timeout_s, what=f"{ref} to be ready", describe=_states)
-            results.put(None)
-        except HarnessError as error:
-            results.put(error)
-        except _Abandoned:
-            return
-
-    for ref, until in watches:
-        threading.Thread(target=watch, args=(ref, until), daemon=True, name=f"wait {ref}").start()
+    judges = {
+        helm: _Judge(kube, stop, progress, until=_all_ready),
+        Ref(_KUSTOMIZE, "Kustomization"): _Judge(
+            kube, stop, progress, only=layers, until=applied if again else None
+        ),
+        deployment.chart: _Judge(kube, stop, progress),
+    }
+    for ref, judge in judges.items():
+        if ref.kind:
+            arguments = (kube, ref, judge, timeout_s, results)
+            threading.Thread(target=_watch, args=arguments, daemon=True, name=f"wait {ref}").start()
     try:
-        for _ in range(needed):
+        for _ in range(2 if again else 1):
             if (error := results.get()) is not None:
-                return error
-        return None
+                raise error
+    except HarnessError as error:
+        raise _explained(kube, deployment, error, [judge.told for judge in judges.values()]) from error
     finally:
         stop.set()
+
+
+def _watch(
+    kube: Kube, ref: Ref, judge: _Judge, timeout_s: float, results: queue.SimpleQueue[Exception | None]
+) -> None:
+    """One thread of :func:`wait_release`; what comes of it is put into ``results``."""
+
+    def step(found: Sequence[Object]) -> bool | None:
+        judge(found)
+        return judge.until(found) if judge.until else None
+
+    try:
+        kube.wait(ref, step, timeout_s=timeout_s, what=f"{ref} to be ready", describe=_states)
+        results.put(None)
+    except _Abandoned:
+        return
+    except WaitTimeout as error:
+        if judge.until:  # the others are watched for their failures only
+            results.put(error)
+    except Exception as error:  # noqa: BLE001 - told by whoever waits, not by a dying thread
+        results.put(error)
+
+
+def _explained(
+    kube: Kube, deployment: Deployment, error: HarnessError, told: Sequence[str]
+) -> ReconcileError:
+    """An error of the wait, with what else is amiss: layers and chart where time ran out, pods, events."""
+    release = deployment.release
+    late = isinstance(error, WaitTimeout)
+    lines = [line for line in told if late and line and line not in error.message]
+    for namespace in dict.fromkeys(filter(None, (release.namespace, deployment.target_namespace))):
+        lines += explain.namespace(kube, namespace)
+    return ReconcileError(
+        error.message + ("\n" + _indented(lines) if lines else ""),
+        place=error.place or str(release),
+        hint=error.hint,
+    )
 
 
 def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progress: Progress) -> None:
@@ -188,12 +203,13 @@ def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progres
     """
     names = {Ref.of(obj) for obj in deployment.kustomizations}
     ours = {Ref.of(obj) for obj in deployment.kustomizations if obj["spec"]["sourceRef"].get("name") == TREE}
-    judge = _Judge(kube, threading.Event(), progress)
+    judge = _Judge(kube, threading.Event(), progress, only=names)
 
     def done(found: Sequence[Object]) -> bool | None:
         judge(found)
-        ready = {Ref.of({**obj, "apiVersion": _KUSTOMIZE}) for obj in found if is_true(obj, "Ready")}
-        return True if names <= ready and _at_revision(found, ours, deployment.digest) else None
+        ready = {_ref(obj) for obj in found if is_true(obj, "Ready")}
+        all_ready = {_named(name) for name in names} <= ready
+        return True if all_ready and _at_revision(found, ours, deployment.digest) else None
 
     kube.wait(
         Ref(_KUSTOMIZE, "Kustomization"),
@@ -206,32 +222,42 @@ def wait_layers(kube: Kube, deployment: Deployment, *, timeout_s: float, progres
 
 def _at_revision(found: Sequence[Object], wanted: set[Ref], digest: str) -> bool:
     """Whether all of some Kustomizations have applied a published tree, not only an older one."""
-    applied = {
-        Ref.of({**obj, "apiVersion": _KUSTOMIZE}): (obj.get("status") or {}).get("lastAppliedRevision", "")
-        for obj in found
-    }
-    return all(digest in applied.get(ref, "") for ref in wanted)
+    applied = {_ref(obj): (obj.get("status") or {}).get("lastAppliedRevision", "") for obj in found}
+    return all(digest in applied.get(_named(ref), "") for ref in wanted)
 
 
 class _Judge:
     """Raises for what Flux cannot do, tells progress of the rest."""
 
-    def __init__(self, kube: Kube, stop: threading.Event, progress: Progress) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        stop: threading.Event,
+        progress: Progress,
+        *,
+        only: Collection[Ref] | None = None,
+        until: _Until | None = None,
+    ) -> None:
+        self.until = until
+        """What is awaited; None where these are watched for their failures only."""
         self._clock = kube.clock
         self._stop = stop
         self._progress = progress
-        self._told = ""
-        self._since: dict[str, float] = {}
+        self._only = None if only is None else {_named(ref) for ref in only}
+        self._since: dict[tuple[str, str, str], tuple[str, float]] = {}
+        self.told = ""
+        """What is not ready, in its own words; empty where nothing is amiss."""
 
     def __call__(self, found: Sequence[Object]) -> None:
         if self._stop.is_set():
             raise _Abandoned
-        waiting = [obj for obj in found if not is_true(obj, "Ready")]
-        told = _states(waiting)
-        if waiting and told != self._told:
-            self._told = told
+        ours = [obj for obj in found if self._only is None or _ref(obj) in self._only]
+        waiting = [obj for obj in ours if not is_true(obj, "Ready")]
+        told = _states(waiting) if waiting else ""
+        if told and told != self.told:
             self._progress(told)
-        for obj in found:
+        self.told = told
+        for obj in ours:
             self._check(obj)
 
     def _check(self, obj: Object) -> None:
@@ -239,15 +265,31 @@ class _Judge:
         reason = ready.get("reason", "")
         text = explain.state(obj)
         if ready.get("status") != "False":
+            self._since.pop(_ref(obj), None)
             return
-        final = reason in _FINAL or explain.stalled(obj)
+        # Kinds that an operator registers come some time after the operator's release is ready.
+        to_come = _NO_KIND in ready.get("message", "")
+        final = (reason in _FINAL and not to_come) or explain.stalled(obj)
         if not final and reason not in _PASSING:
             now = self._clock.monotonic()
-            final = now - self._since.setdefault(f"{text}", now) > _GRACE_S
+            before, since = self._since.get(_ref(obj), ("", now))
+            if before != text:
+                since = now
+            self._since[_ref(obj)] = (text, since)
+            final = now - since > _GRACE_S
         if final:
             raise ReconcileError(
                 ready.get("message", "").strip(), place=text.partition(": ")[0], hint=_hint(reason)
             )
+
+
+def _ref(obj: Object) -> tuple[str, str, str]:
+    """Kind, namespace and name: the version an object is read in need not be the one it was written in."""
+    return _named(Ref.of(obj))
+
+
+def _named(ref: Ref) -> tuple[str, str, str]:
+    return ref.kind, ref.namespace, ref.name
 
 
 def _hint(reason: str) -> str:
@@ -256,11 +298,6 @@ def _hint(reason: str) -> str:
         "InvalidChartReference": "Give a version that the chart's repository has.",
         "BuildFailed": "Try `kubectl kustomize` on the same path.",
     }.get(reason, "")
-
-
-def _never(found: Sequence[Object]) -> None:
-    """For what is watched for its failures only."""
-    del found
 
 
 def _all_ready(found: Sequence[Object]) -> bool | None:

@@ -23,27 +23,36 @@ _CNP, _CCNP = "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A policy the agent refuses as a whole, with its message."""
+    """A policy the agent refuses as a whole.
+
+    Attributes:
+        policy: the object.
+        message: the agent's words.
+        path: the field path of the part at fault, empty for the object itself.
+    """
 
     policy: PolicyRef
     message: str
+    path: str = ""
 
     def error(self, *, file: str = "") -> PolicyError:
         """The refusal as an error."""
         place = f"{file}: {self.policy}" if file else str(self.policy)
-        return PolicyError(f"the agent refuses it: {self.message}", place=place)
+        at = f" at {self.path}" if self.path else ""
+        return PolicyError(f"the agent refuses it{at}: {self.message}", place=place)
 
 
-def _icmp_faults(rules: Iterable[ApiRule]) -> str:
-    """ICMP types the agent cannot even read; this comes before every other check."""
-    fields = (
-        field
-        for rule in rules
-        for item in rule.items()
-        for icmp in item.icmps or ()
-        for field in icmp.fields or ()
-    )
-    return next((fault for field in fields if (fault := icmp_fault(field.type, field.family or ""))), "")
+def _check_icmp_types(rules: Iterable[ApiRule]) -> None:
+    """Refuse ICMP types the agent cannot even read; this comes before every other check.
+
+    Raises:
+        _Refused: there is one.
+    """
+    for rule in rules:
+        for item in rule.items():
+            for field in (field for icmp in item.icmps or () for field in icmp.fields or ()):
+                if fault := icmp_fault(field.type, field.family or ""):
+                    raise _Refused(fault, item.path)
 
 
 def _has_groups(items: Iterable[Item]) -> bool:
@@ -52,6 +61,10 @@ def _has_groups(items: Iterable[Item]) -> bool:
 
 class _Refused(Exception):
     """Ends the checks of one object."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def _cilium(policy: CiliumPolicy, options: Options, services: Iterable[Service]) -> list[EngineRule]:
@@ -69,18 +82,18 @@ def _cilium(policy: CiliumPolicy, options: Options, services: Iterable[Service])
         raise _Refused(f"Invalid {kind} spec(s): empty policy")
     written = [] if policy.spec is None else [("spec", from_cilium(policy.spec, "spec"))]
     written += [("specs", from_cilium(rule, f"specs[{i}]")) for i, rule in enumerate(policy.specs or ())]
-    if fault := _icmp_faults(rule for _, rule in written):
-        raise _Refused(fault)
+    _check_icmp_types(rule for _, rule in written)
     if any(_has_groups(rule.items()) for _, rule in written):
         # The operator writes derived policies for these; the object itself is never imported.
         return []
     found = []
     for field, rule in written:
         resolved = with_services(rule, services)
-        if fault := rule_fault(resolved, options):
-            raise _Refused(f"Invalid {kind} {field}: {fault}")
+        fault, path = rule_fault(resolved, options)
+        if fault:
+            raise _Refused(f"Invalid {kind} {field}: {fault}", path)
         if namespace and field == "spec" and rule.node_selector is not None:
-            raise _Refused(f"Invalid {kind} spec: rule cannot have NodeSelector")
+            raise _Refused(f"Invalid {kind} spec: rule cannot have NodeSelector", "spec.nodeSelector")
         scoped = scoped_rule(resolved, namespace=namespace, cluster=_policy_cluster(options))
         found.append(engine_rule(scoped, policy=ref, namespace=namespace, options=options))
     return found
@@ -92,8 +105,9 @@ def _policy_cluster(options: Options) -> str:
 
 def _kubernetes(policy: NetworkPolicy, options: Options) -> list[EngineRule]:
     rule = from_kubernetes(policy, cluster=_policy_cluster(options))
-    if fault := rule_fault(rule, options):
-        raise _Refused(fault)
+    fault, path = rule_fault(rule, options)
+    if fault:
+        raise _Refused(fault, path)
     namespace = policy.ref.namespace or "default"
     return [engine_rule(rule, policy=policy.ref, namespace=namespace, options=options)]
 
@@ -116,4 +130,4 @@ def accept(
             return tuple(_kubernetes(policy, options))
         return tuple(_cilium(policy, options, services))
     except _Refused as refusal:
-        return Refusal(policy.ref, str(refusal))
+        return Refusal(policy.ref, str(refusal), refusal.path)

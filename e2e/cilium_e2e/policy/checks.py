@@ -87,7 +87,8 @@ def require_agent(policy: PolicyObject, options: Options | None = None, *, file:
     """Refuse what :func:`check_agent` finds.
 
     Raises:
-        PolicyError: with file and object.
+        PolicyError: with file, object and field path.
     """
-    if message := check_agent(policy, options):
-        raise Refusal(policy.ref, message).error(file=file)
+    answer = accept(policy, options or Options())
+    if isinstance(answer, Refusal):
+        raise answer.error(file=file)

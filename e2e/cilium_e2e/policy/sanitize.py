@@ -185,16 +185,23 @@ def _item_fault(item: Item, options: Options, *, host: bool) -> str:
     )
 
 
-def rule_fault(rule: ApiRule, options: Options) -> str:
-    """Why the agent refuses a rule; empty where it does not."""
+def rule_fault(rule: ApiRule, options: Options) -> tuple[str, str]:
+    """Why the agent refuses a rule, and the field path of the part at fault; both empty where it does not."""
+    path = rule.path
     if not (rule.has_ingress or rule.has_egress):
-        return "rule must have at least one of Ingress, IngressDeny, Egress, EgressDeny"
+        return "rule must have at least one of Ingress, IngressDeny, Egress, EgressDeny", path
     if rule.endpoint_selector is None and rule.node_selector is None:
-        return "rule must have one of EndpointSelector or NodeSelector"
+        return "rule must have one of EndpointSelector or NodeSelector", path
     if rule.endpoint_selector is not None and rule.node_selector is not None:
-        return "rule cannot have both EndpointSelector and NodeSelector"
+        return "rule cannot have both EndpointSelector and NodeSelector", path
+    for name, selector in (
+        ("endpointSelector", rule.endpoint_selector),
+        ("nodeSelector", rule.node_selector),
+    ):
+        if selector is not None and (fault := selector.fault()):
+            return fault, f"{path}.{name}"
     host = rule.node_selector is not None
-    subjects = [selector for selector in (rule.endpoint_selector, rule.node_selector) if selector is not None]
-    return _first(_selector_faults(subjects)) or _first(
-        _item_fault(item, options, host=host) for item in rule.items()
-    )
+    for item in rule.items():
+        if fault := _item_fault(item, options, host=host):
+            return fault, item.path
+    return "", ""

@@ -27,7 +27,6 @@ class Entry:
         ref: the rule it comes from; None for what the agent adds by itself.
         origin: why the agent added it; empty where a rule did.
         authentication: the mode asked for, empty for none.
-        everyone: whether it is meant for every identity, also those to come.
     """
 
     peers: int
@@ -36,7 +35,6 @@ class Entry:
     ref: RuleRef | None
     origin: str = ""
     authentication: str = ""
-    everyone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +82,14 @@ def _entries(block: Block, index: IdentityIndex, requirements: tuple[Requirement
     selectors = block.peers(requirements)
     if selectors is None or (block.ports is None and not selectors):
         return []
-    everyone = not selectors or any(selector.wildcard for selector in selectors)
-    peers = 0
-    if everyone:
-        # Ports without any peer mean every peer.
-        peers = index.everyone
-    else:
-        for selector in selectors:
-            peers |= index.select(selector)
-        for name in block.fqdns:
-            peers |= index.named(name)
+    # Ports without any peer mean every peer.
+    peers = 0 if selectors else index.everyone
+    for selector in selectors:
+        peers |= index.select(selector)
+    for name in block.fqdns:
+        peers |= index.named(name)
     ports = (_ALL_PORTS,) if block.ports is None else block.ports
-    return [Entry(peers, match, block.deny, block.ref, "", block.authentication, everyone) for match in ports]
+    return [Entry(peers, match, block.deny, block.ref, "", block.authentication) for match in ports]
 
 
 def _share_slots(entries: Iterable[Entry]) -> list[Entry]:
@@ -156,9 +150,7 @@ def direction_policy(
         entries.extend(_entries(block, index, deny if block.deny else allow))
     entries = _share_slots(entries)
     if not default_deny:
-        entries.append(
-            Entry(index.everyone, _ALL_PORTS, deny=False, ref=None, origin="default-allow", everyone=True)
-        )
+        entries.append(Entry(index.everyone, _ALL_PORTS, deny=False, ref=None, origin="default-allow"))
     if ingress and options.localhost_allowed and not is_host and host_bits:
         entries.append(Entry(host_bits, _ALL_PORTS, deny=False, ref=None, origin="localhost"))
     return DirectionPolicy(

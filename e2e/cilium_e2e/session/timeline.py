@@ -88,12 +88,19 @@ class Timeline:
 
         A run that takes longer than that has waited for nothing.
         """
+        known = {phase.name: phase for phase in self.phases}
         ways: dict[str, tuple[float, list[str]]] = {}
-        for phase in sorted(self.phases, key=lambda phase: phase.start_s + phase.took_s):
-            before = max((ways[name] for name in phase.after if name in ways), default=(0.0, []))
-            ways[phase.name] = (before[0] + phase.took_s, [*before[1], phase.name])
-        length, way = max(ways.values(), default=(0.0, []))
-        return way, length
+
+        def way(phase: Phase) -> tuple[float, list[str]]:
+            """The longest way that ends with a phase."""
+            if phase.name not in ways:
+                before = (way(known[name]) for name in phase.after if name in known)
+                length, names = max(before, default=(0.0, []))
+                ways[phase.name] = (length + phase.took_s, [*names, phase.name])
+            return ways[phase.name]
+
+        length, names = max((way(phase) for phase in self.phases), default=(0.0, []))
+        return names, length
 
     def lines(self) -> list[str]:
         """The timeline as a small table, with the critical path below it."""

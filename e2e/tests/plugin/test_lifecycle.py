@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
+
+from cilium_e2e.plugin import lifecycle
 
 EVERY_WORKER = """
 @pytest.mark.parametrize("number", range(4))
@@ -167,3 +170,21 @@ def test_a_signal_deletes_the_cluster_and_a_second_one_does_not_break_that(neste
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert nested.events == ["start", "blocked", "torn down", "deleting", "deleted"]
     assert f"{number.name}: deleting cluster ce2e-fake, please wait" in output
+
+
+def test_an_interruption_reaches_workers_on_this_machine_at_once():
+    """xdist itself would leave them to finish, and kill them after ten seconds."""
+    sent = []
+
+    def worker(popen):
+        return SimpleNamespace(gateway=SimpleNamespace(_io=SimpleNamespace(popen=popen)))
+
+    def gone(_):
+        raise ProcessLookupError
+
+    controller = lifecycle.Controller(None)
+    controller.pytest_testnodeready(worker(SimpleNamespace(send_signal=gone)))
+    controller.pytest_testnodeready(worker(SimpleNamespace(send_signal=sent.append)))
+    controller.pytest_testnodeready(SimpleNamespace(gateway=SimpleNamespace()))
+    controller.pytest_keyboard_interrupt()
+    assert sent == [signal.SIGINT]

@@ -28,9 +28,7 @@ def parsed(pytester, monkeypatch):
 
 
 def test_the_defaults(parsed, pytester):
-    assert parsed("--backend=auto") == Options(
-        backend="auto", repository=pytester.path, state=pytester.path / "state" / "cilium-e2e"
-    )
+    assert parsed("--backend=auto") == Options(backend="auto", repository=pytester.path)
 
 
 def test_every_option_arrives_and_paths_are_absolute(parsed, pytester):
@@ -56,9 +54,10 @@ def test_every_option_arrives_and_paths_are_absolute(parsed, pytester):
         "--cluster-name=mine",
         "--keep-cluster",
         "--step-timeout=2.5",
-        "--feature-gate=KubeletInUserNamespace=true",
-        "--kubeconfig=kubeconfig",
-        "--context=lab",
+        "--feature-gate=A=true",
+        "--feature-gate=B=false",
+        "--kubeconfig=kind",
+        "--context=prod",
     ) == Options(
         backend="kind",
         topology="ha",
@@ -77,11 +76,10 @@ def test_every_option_arrives_and_paths_are_absolute(parsed, pytester):
         kind_bin=Path("kind"),
         cluster_name="mine",
         keep=True,
-        feature_gates={"KubeletInUserNamespace": True},
-        kubeconfig=here / "kubeconfig",
-        context="lab",
-        state=here / "state/cilium-e2e",
         timeout_s=2.5,
+        feature_gates={"A": True, "B": False},
+        kubeconfig=here / "kind",
+        context="prod",
     )
 
 
@@ -93,7 +91,7 @@ def test_it_works_without_pytest_kind(parsed):
     assert parsed("-p", "no:pytest-kind", "--backend=kind").keep is False
 
 
-@pytest.mark.parametrize("flag", ["--values", "--chart", "--clusters", "--repository"])
+@pytest.mark.parametrize("flag", ["--values", "--chart", "--clusters", "--repository", "--kubeconfig"])
 def test_what_does_not_exist_is_named(parsed, flag):
     with pytest.raises(InputError, match=f"^{flag} nowhere: no such file or folder$"):
         parsed("--backend=kind", f"{flag}=nowhere")
@@ -103,6 +101,12 @@ def test_what_does_not_exist_is_named(parsed, flag):
 def test_a_malformed_external_layer_is_refused(parsed, text):
     with pytest.raises(pytest.UsageError, match="expected NAMESPACE/NAME=DIR or NAMESPACE/NAME=skip"):
         parsed("--backend=kind", f"--external={text}")
+
+
+@pytest.mark.parametrize("text", ["", "A", "A=yes", "=true", "a b=true"])
+def test_a_malformed_feature_gate_is_refused(parsed, text):
+    with pytest.raises(pytest.UsageError, match="expected NAME=true or NAME=false"):
+        parsed("--backend=kind", f"--feature-gate={text}")
 
 
 def test_a_missing_values_file_costs_no_cluster(nested, text_of):

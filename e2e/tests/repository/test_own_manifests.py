@@ -148,11 +148,22 @@ def test_the_namespace_admits_privileged_pods(loaded: Repository) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["gateway-api", "cilium", "policies"])
+@pytest.mark.parametrize("name", ["gateway-api", "policies"])
 def test_flux_waits_for_each_layer(loaded: Repository, name: str) -> None:
     spec = spec_of(loaded, "Kustomization", name)
     assert spec["wait"] is True
     assert spec["timeout"]
+
+
+def test_the_policies_wait_for_the_agents_and_for_their_own_kinds(loaded: Repository) -> None:
+    spec = spec_of(loaded, "Kustomization", "cilium")
+    assert "wait" not in spec, "with wait, Flux ignores the health checks"
+    assert spec["timeout"]
+    checked = {(check["kind"], check["name"]) for check in spec["healthChecks"]}
+    assert {("HelmRelease", "cilium"), ("DaemonSet", "cilium")} <= checked
+    kinds = {f"{policy['kind'].lower()}".replace("policy", "policies") for policy in loaded.policies}
+    assert kinds
+    assert {("CustomResourceDefinition", f"{kind}.cilium.io") for kind in kinds} <= checked
 
 
 def test_deleting_a_layer_deletes_neither_crds_nor_the_network(loaded: Repository) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from cilium_e2e.cluster.engine import NodeContainer
 from cilium_e2e.model import KubeError, ObjectList
-from cilium_e2e.session import Options, attach, install, prepare, start, teardown
+from cilium_e2e.session import Options, attach, existing, install, prepare, start, teardown
 
 FILES = {
     "manifests/flux-system/kustomization.yaml": """\
@@ -142,6 +142,8 @@ class World:
     kind_config: str = ""
     plan: object = None
     again: bool | None = None
+    release: dict | None = None
+    unready: set[str] = field(default_factory=set)
     mine: str = "ce2e-test"
     engine: type | None = None
     idle: threading.Event = field(default_factory=threading.Event)
@@ -267,9 +269,18 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
             step(f"list {ref.kind}")
             if ref.kind == "Node":
                 items = [_node("b"), _node("a", "node-role.kubernetes.io/control-plane")]
+                for item in items:
+                    if item["metadata"]["name"] in made.unready:
+                        item["status"]["conditions"][0]["status"] = "False"
             else:
                 items = [_node(f"pod-{n}") for n in range(2)]
             return ObjectList(items, "1")
+
+        def get(self, ref):
+            step(f"get {ref.kind}")
+            if made.release is None:
+                raise KubeError(404, "NotFound", "not found", place=str(ref))
+            return made.release
 
         def watch(self, *_, **__):
             raise KubeError(500, "InternalError", "a fake has nothing more to show")
@@ -300,7 +311,7 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
         step("prepare")
         return prepared if options.topology == "default" else _other(prepared, options)
 
-    for module in (start, attach, teardown):
+    for module in (start, attach, teardown, existing):
         for name, fake in (("Engine", Engine), ("KindCluster", KindCluster), ("prepare", prepare_)):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, fake)

@@ -114,6 +114,7 @@ class MemoryTransport:
         self.missing_kinds: set[str] = set()
         self.invalidated = 0
         self.closed = False
+        self.frozen = False
         self.log_texts: dict[tuple[str, str, bool], str] = {}
         self.on_exec: Callable[[Ref, str, Sequence[str]], ExecStream] | None = None
         self.on_connect: Callable[[Ref, int], socket.socket] | None = None
@@ -125,7 +126,7 @@ class MemoryTransport:
         self._later: list[_Later] = []
         self._broken: tuple[int, KubeError] = (0, KubeError(0, "", ""))
         self._changed = threading.Condition()
-        self._watchers = watchers
+        self.watchers = watchers
         self._threads: set[threading.Thread] = set()
         self._idle: set[threading.Thread] = set()
         for obj in objects:
@@ -176,6 +177,15 @@ class MemoryTransport:
         """Do something when so much virtual time has passed."""
         self._later.append(_Later(self.clock.now + after_s, action))
         self._later.sort()
+
+    def last(self, after_s: float, action: Callable[[], object]) -> None:
+        """Like :meth:`later`, and after it no time passes: what follows from it must follow at once."""
+
+        def act() -> None:
+            action()
+            self.frozen = True
+
+        self.later(after_s, act)
 
     def stored(self, ref: Ref) -> Object | None:
         """What is there."""
@@ -324,9 +334,11 @@ class MemoryTransport:
         self._idle.add(me)
         try:
             self._threads = {t for t in self._threads if t.is_alive()} | {me}
-            self._watchers = max(self._watchers, 1)
-            if len(self._threads) >= self._watchers and self._threads <= self._idle:
-                self._watchers = 1  # all have come; those that end need not be waited for
+            self.watchers = max(self.watchers, 1)
+            if self.frozen:
+                self._changed.wait()
+            elif len(self._threads) >= self.watchers and self._threads <= self._idle:
+                self.watchers = 1  # all have come; those that end need not be waited for
                 if self._later and self._later[0].at_s <= end:
                     due = self._later.pop(0)
                     self.clock.now = max(self.clock.now, due.at_s)

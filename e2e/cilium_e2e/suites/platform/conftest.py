@@ -1,0 +1,63 @@
+"""Fixtures of the platform suite: every agent asked at once, and leave to change the cluster."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+from cilium_e2e.cluster.agents import AgentPod
+from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.cluster.process import AgentProcess
+from cilium_e2e.cluster.status import AgentStatus
+from cilium_e2e.model import Backend
+
+T = TypeVar("T")
+EachAgent = Callable[[Callable[[AgentPod], T]], dict[str, T]]
+SETTLED_WITHIN_S = 30.0
+LOOK_EVERY_S = 0.5
+
+
+@pytest.fixture(scope="session")
+def each_agent(cluster: LiveCluster) -> EachAgent:  # type: ignore[type-arg]  # it is for any answer
+    """Asks every node's agent, in parallel: node to answer. Fails where a node has none."""
+
+    def ask(question: Callable[[AgentPod], T]) -> dict[str, T]:
+        answers = dict(cluster.agents.each(lambda agent: (agent.node, question(agent))))
+        nodes = {node.name for node in cluster.info.nodes}
+        assert answers.keys() == nodes, f"expected an agent on each of {nodes}, got {set(answers)}"
+        return answers
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def statuses(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentStatus]:  # type: ignore[type-arg]
+    """Every agent's status by node, as it was when this worker first asked."""
+    return each_agent(cluster.agents.status)
+
+
+@pytest.fixture(scope="session")
+def processes(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentProcess]:  # type: ignore[type-arg]
+    """Every agent's process by node, as it was when this worker first asked."""
+    return each_agent(cluster.agents.process)
+
+
+@pytest.fixture(scope="session")
+def settles(cluster: LiveCluster) -> Callable[[Callable[[], list[str]]], None]:
+    """Looks until nothing is wrong: parts of an agent come up after it is Ready, and may retry something."""
+
+    def wait(look: Callable[[], list[str]]) -> None:
+        deadline = cluster.clock.monotonic() + SETTLED_WITHIN_S
+        while wrong := look():
+            if cluster.clock.monotonic() > deadline:
+                pytest.fail("\n".join([f"still so after {SETTLED_WITHIN_S:g} s:", *wrong]), pytrace=False)
+            cluster.clock.sleep(LOOK_EVERY_S)
+
+    return wait
+
+
+@pytest.fixture
+def disposable(cluster: LiveCluster) -> None:
+    """The test changes what others may rely on: only on a cluster that was made for tests."""
+    if cluster.info.backend is Backend.EXISTING:
+        pytest.skip("it changes objects of the cluster by hand, which is done on disposable clusters only")
