@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         if args.action == "sweep":
             any_cluster = _cluster("sweep", args.kind_bin)
             swept = sweep(registry, engine, any_cluster, _say)
-            _say(f"swept {len(swept)} clusters")
+            _say(f"swept: {', '.join(swept) or 'nothing'}")
             return 0
         for name in args.names:
             _delete(registry, engine, name, args.kind_bin)
@@ -45,7 +45,7 @@ def _list(registry: Registry) -> int:
     engine = os.environ.get("DOCKER_HOST", "")
     for record in records:
         state = "in use" if registry.owned(record.name) else "kept" if record.keep else "left behind"
-        where = "" if record.engine == engine else f", on the engine {record.engine or 'by default'}"
+        where = "" if record.engine == engine else f", on {record.engine or 'the default engine'}"
         ready = "" if record.handle else ", never ready"
         _say(f"{record.name}: topology {record.topology}, {state}{ready}{where}")
         if record.handle:

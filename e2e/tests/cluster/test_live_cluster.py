@@ -196,19 +196,10 @@ class TestFlows:
         ]
         with pytest.raises(FlowsLost) as caught:
             cluster.flows(WINDOW, FlowFilter())
-        assert "7 on n1 (PERF_EVENT_RING_BUFFER); 1 on n2 (HUBBLE_RING_BUFFER)" in str(caught.value)
-
-    def test_after_a_restart_it_is_another_pod(
-        self, cluster: LiveCluster, api: MemoryTransport, relays: list[FakeRelay]
-    ) -> None:
-        api.put(relay_pod("relay-1"))
-        cluster.relay()
-        first = relays[0].address()
-        api.remove(Ref("v1", "Pod", "relay-1", "cilium"))
-        with pytest.raises(ClusterStateError, match="found none"):
-            relays[0].address()
-        api.put(relay_pod("relay-2"))
-        assert relays[0].address() != first
+        assert str(caught.value).startswith(
+            "Hubble lost flows inside the window: "
+            "7 on n1 (PERF_EVENT_RING_BUFFER); 1 on n2 (HUBBLE_RING_BUFFER)"
+        )
 
     def test_closing_closes_all_of_it(
         self, cluster: LiveCluster, api: MemoryTransport, relays: list[FakeRelay]

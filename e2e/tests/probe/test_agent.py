@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -308,14 +308,14 @@ def test_batches_under_way_are_answered_when_the_input_ends(loopback):
 
 def test_http_server_survives_what_is_no_request(loopback):
     for junk in (b"\r\n\r\n", b"GET /status/x HTTP/1.1\r\n\r\n", b"x" * 200_000):
-        with closing(socket.create_connection(("127.0.0.1", loopback.http), timeout=5)) as sock:
+        with (
+            closing(socket.create_connection(("127.0.0.1", loopback.http), timeout=5)) as sock,
+            suppress(OSError),  # it may hang up at any point
+        ):
             sock.sendall(junk)
             sock.shutdown(socket.SHUT_WR)
-            try:
-                while sock.recv(65536):
-                    pass
-            except ConnectionResetError:
-                continue
+            while sock.recv(65536):
+                pass
     assert loopback.ask(HTTP, method="HEAD").status == 200
 
 

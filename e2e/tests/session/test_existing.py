@@ -1,93 +1,232 @@
-"""A cluster that is there already: looked at, waited for, never made or deleted."""
+"""A cluster that is not ours: looked at, waited for, and left exactly as it was."""
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
+from cilium_e2e.kube.facade import Kube
 from cilium_e2e.model import (
+    EXIT_INTERRUPTED,
     EXIT_USAGE,
     Backend,
     BackendUnavailable,
     ClusterStateError,
+    HarnessError,
     KubeError,
+    Ref,
     WaitTimeout,
 )
-from cilium_e2e.session import Options
+from cilium_e2e.session import Handle, Options, existing
 from cilium_e2e.session.attach import attach
 from cilium_e2e.session.existing import ExistingSession
+from support.memory import MemoryTransport, pod
+
+READY = {"type": "Ready", "status": "True"}
 
 
-def release(status: str, message: str = "fine") -> dict:
+def node(name, *, ready="True", **labels):
     return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "status": {
+            "conditions": [{"type": "Ready", "status": ready}],
+            "addresses": [{"type": "InternalIP", "address": "10.0.0.2"}],
+            "nodeInfo": {"kubeletVersion": "v1.36.0", "kernelVersion": "6.1"},
+        },
+    }
+
+
+def agent(name, app="cilium"):
+    found = pod(name, "cilium", phase="Running", conditions=[READY])
+    found["metadata"]["labels"] = {"k8s-app": app}
+    return found
+
+
+def release(**ready):
+    return {
+        "apiVersion": "helm.toolkit.fluxcd.io/v2",
         "kind": "HelmRelease",
-        "metadata": {"name": "cilium", "namespace": "cilium", "generation": 1},
-        "spec": {},
-        "status": {"conditions": [{"type": "Ready", "status": status, "reason": "R", "message": message}]},
+        "metadata": {"name": "cilium", "namespace": "cilium", "generation": 2},
+        "status": {"conditions": [{**READY, "observedGeneration": 2, **ready}]},
     }
 
 
 @pytest.fixture
-def session(world, tmp_path):
-    kubeconfig = tmp_path / "kubeconfig"
+def api():
+    return MemoryTransport(
+        node("a", **{"node-role.kubernetes.io/control-plane": ""}),
+        node("b"),
+        agent("cilium-1"),
+        agent("cilium-2"),
+        agent("relay", app="hubble-relay"),
+        release(),
+    )
+
+
+@pytest.fixture
+def session(api, prepared, monkeypatch, tmp_path):
+    """Makes a session; ``opened`` holds what the transport was opened with."""
+    opened = []
+
+    def transport(kubeconfig, *, context=""):
+        opened.append((kubeconfig, context))
+        return api
+
+    monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=transport))
+    monkeypatch.setattr(existing, "prepare", lambda options: prepared)
+    monkeypatch.setattr(existing, "Kube", lambda found: Kube(found, clock=api.clock))
+    said = []
 
     def make(**given):
-        options = {"backend": "existing", "kubeconfig": kubeconfig, "context": "prod", "timeout_s": 1.0}
-        return ExistingSession(Options(**{**options, **given}), world.said.append)
+        options = Options(
+            **{
+                "backend": "existing",
+                "kubeconfig": tmp_path / "kubeconfig",
+                "state": tmp_path / "state",
+                "timeout_s": 5.0,
+                **given,
+            }
+        )
+        return ExistingSession(options, said.append)
 
+    make.opened, make.said = opened, said
     return make
 
 
-def test_it_is_looked_at_and_left_as_it_is(world, session):
-    world.release = release("True")
+def methods(api):
+    return {method for method, _ in api.calls}
+
+
+def refused(session, api) -> HarnessError:
+    run = session()
+    with pytest.raises(HarnessError) as caught:
+        run.start()
+    run.stop()
+    assert methods(api) <= {"get", "list", "watch"}, "it only looks"
+    assert api.closed, "connections are given back"
+    return caught.value
+
+
+def test_what_it_is(session, api, tmp_path):
+    handle = session(context="production", agent_image="python:x").start()
+    assert session.opened == [(tmp_path / "kubeconfig", "production")]
+    assert session.said[0] == f"backend: existing (asked for: {tmp_path / 'kubeconfig'})"
+    info = handle.info
+    assert (info.backend, info.name, info.release) == (Backend.EXISTING, "production", "cilium/cilium")
+    assert [(found.name, found.role) for found in info.nodes] == [("a", "control-plane"), ("b", "worker")]
+    assert (handle.kubeconfig, handle.context) == (tmp_path / "kubeconfig", "production")
+    assert handle.agent_image == "python:x"
+    assert handle.timeline[0].startswith("look at the cluster")
+    assert Handle.from_data(handle.to_data()) == handle
+
+
+def test_it_only_looks_and_nothing_is_ever_deleted(session, api, tmp_path):
+    run = session()
+    run.start()
+    run.stop()
+    run.stop()
+    assert methods(api) <= {"get", "list", "watch"}
+    assert api.closed
+    assert not (tmp_path / "state").exists()
+
+
+def test_its_tree_is_published_by_its_own_flux(session, api):
     run = session()
     handle = run.start()
-    run.stop()
-    assert handle.info.backend is Backend.EXISTING
-    assert (handle.info.name, handle.context) == ("prod", "prod")
-    assert [node.name for node in handle.info.nodes] == ["a", "b"]
-    assert world.said[0].startswith("backend: existing (asked for: ")
-    assert {step.split()[0] for step in world.log} == {"prepare", "connect", "list", "get", "disconnect"}
+    attached = attach(handle, Options())
+    with pytest.raises(BackendUnavailable, match="backend existing: the tree of an existing cluster"):
+        attached.publish()
+    attached.close()
 
 
-def test_it_needs_a_kubeconfig(session, world):
+def test_without_a_kubeconfig(session, api):
     with pytest.raises(BackendUnavailable) as caught:
         session(kubeconfig=None).start()
     assert caught.value.exit_code == EXIT_USAGE
     assert str(caught.value) == (
         "--backend existing: an existing cluster needs a kubeconfig. Give --kubeconfig."
     )
-    assert world.log == []
+    assert session.opened == []
 
 
-@pytest.mark.parametrize(("status", "refused"), [(403, BackendUnavailable), (422, KubeError)])
-def test_who_has_no_access_is_told(world, session, status, refused):
-    world.fails = {"list Node": KubeError(status, "Why", "you may not list nodes")}
-    with pytest.raises(refused, match="you may not list nodes"):
-        session().start()
-    assert world.log[-1] == "disconnect"
+@pytest.mark.parametrize("kind", ["Node", "HelmRelease"])
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "Unauthorized"),
+        (403, 'nodes is forbidden: User "ci" cannot list resource "nodes"'),
+        (0, "connection refused"),
+    ],
+)
+def test_no_access_is_one_clear_error(session, api, tmp_path, kind, status, words):
+    error = KubeError(status, "x", words)
+    for method in ("list", "get"):
+        api.fail(method, error, kind=kind, times=99)
+    caught = refused(session, api)
+    assert isinstance(caught, BackendUnavailable)
+    assert caught.exit_code == EXIT_USAGE
+    assert str(caught) == (
+        f"--kubeconfig {tmp_path / 'kubeconfig'}: the cluster cannot be used: {words}. "
+        "The run needs to read nodes and to create namespaces, pods and policies."
+    )
 
 
-def test_another_cluster_is_told(world, session):
-    with pytest.raises(ClusterStateError, match="the HelmRelease of the tree is not on the cluster"):
-        session().start()
-    assert world.log[-1] == "disconnect"
+def test_an_api_server_that_is_ill_is_no_matter_of_access(session, api):
+    api.fail("list", KubeError(500, "InternalError", "etcdserver: no leader"), times=99)
+    caught = refused(session, api)
+    assert isinstance(caught, KubeError)
+    assert caught.exit_code == EXIT_INTERRUPTED
 
 
-def test_a_release_that_is_not_ready_is_told_in_fluxs_words(world, session):
-    world.release = release("False", "the chart does not like the values")
-    with pytest.raises(ClusterStateError, match="the chart does not like the values"):
-        session().start()
+def test_a_release_that_is_not_there(session, api):
+    api.remove(Ref("helm.toolkit.fluxcd.io/v2", "HelmRelease", "cilium", "cilium"))
+    caught = refused(session, api)
+    assert str(caught) == (
+        "HelmRelease cilium/cilium: the HelmRelease of the tree is not on the cluster. "
+        "Is this the cluster that Flux installs this tree on?"
+    )
 
 
-def test_the_tree_is_not_published_to_it(world, session):
-    world.release = release("True")
-    attached = attach(session().start(), Options(backend="existing"))
-    with pytest.raises(BackendUnavailable, match="published by its own Flux"):
-        attached.publish()
+def test_a_cluster_without_flux(session, api):
+    api.missing_kinds.add("HelmRelease")
+    assert "is not on the cluster" in str(refused(session, api))
 
 
-def test_nodes_that_are_not_ready_are_told(world, session):
-    world.release = release("True")
-    world.unready = {"b"}
-    with pytest.raises(WaitTimeout, match=r"2 nodes to be ready within 0\.2 s"):
-        session(timeout_s=0.2).start()
+def test_a_release_that_is_not_ready_has_flux_s_own_words(session, api):
+    api.put(release(status="False", reason="UpgradeFailed", message="timed out waiting"))
+    caught = refused(session, api)
+    assert isinstance(caught, ClusterStateError)
+    assert caught.exit_code == EXIT_INTERRUPTED
+    assert "Ready=False UpgradeFailed: timed out waiting" in str(caught)
+
+
+def test_a_release_whose_last_change_is_not_reconciled(session, api):
+    api.put(release(observedGeneration=1))
+    assert "not yet reconciled" in str(refused(session, api))
+
+
+def test_nodes_that_do_not_become_ready(session, api):
+    api.put(node("b", ready="False"))
+    caught = refused(session, api)
+    assert isinstance(caught, WaitTimeout)
+    assert "expected 2 nodes to be ready within 5 s" in str(caught)
+
+
+def test_it_waits_for_what_is_on_its_way(session, api):
+    api.put(node("b", ready="False"))
+    api.later(2.0, lambda: api.put(node("b")))
+    assert len(session().start().info.nodes) == 2
+
+
+def test_an_agent_that_is_missing(session, api):
+    api.remove(Ref("v1", "Pod", "cilium-2", "cilium"))
+    assert "expected 2 agents to be ready" in str(refused(session, api))
+
+
+def test_relay_that_is_missing(session, api):
+    api.remove(Ref("v1", "Pod", "relay", "cilium"))
+    assert "expected relay to be ready" in str(refused(session, api))
