@@ -359,11 +359,20 @@ class TestLayers:
 
     def test_one_fails(self, alone: tuple[Kube, MemoryTransport], deployment: Deployment) -> None:
         kube, api = alone
-        api.put(kustomization("policies", "False", "ReconciliationFailed", "dry-run failed: unknown field"))
-        with pytest.raises(ReconcileError, match="dry-run failed: unknown field"):
+        api.put(kustomization("policies", "False", "BuildFailed", "kustomize build failed: no such file"))
+        with pytest.raises(ReconcileError, match="kustomize build failed: no such file"):
             self.wait(kube, deployment)
 
-    def test_a_failure_that_changes_its_words_is_given_time_anew(
+    def test_a_failure_that_flux_tries_again_may_pass(
+        self, alone: tuple[Kube, MemoryTransport], deployment: Deployment
+    ) -> None:
+        kube, api = alone
+        api.put(kustomization("cilium", "True"))
+        api.put(kustomization("policies", "False", "ReconciliationFailed", "no webhook answers"))
+        api.later(20, lambda: api.put(kustomization("policies", "True")))
+        self.wait(kube, deployment)
+
+    def test_a_failure_that_lasts_ends_the_wait_whatever_its_words(
         self, alone: tuple[Kube, MemoryTransport], deployment: Deployment
     ) -> None:
         kube, api = alone
@@ -371,6 +380,18 @@ class TestLayers:
         for second in (0, 20, 40):
             text = f"attempt at {second}"
             api.later(second, lambda t=text: api.put(kustomization("policies", "False", "Odd", t)))
+        with pytest.raises(ReconcileError, match="attempt at 40"):
+            self.wait(kube, deployment)
+
+    def test_kinds_that_an_operator_registers_are_waited_for(
+        self, alone: tuple[Kube, MemoryTransport], deployment: Deployment
+    ) -> None:
+        kube, api = alone
+        api.put(kustomization("cilium", "True"))
+        words = 'dry-run failed: no matches for kind "CiliumNetworkPolicy" in version "cilium.io/v2"'
+        for second in (0, 20, 40):
+            again = kustomization("policies", "False", "ReconciliationFailed", words)
+            api.later(second, lambda obj=again: api.put(obj))
         api.later(55, lambda: api.put(kustomization("policies", "True")))
         self.wait(kube, deployment)
 
