@@ -347,6 +347,15 @@ class TestFeed:
         with pytest.raises(EngineError, match=r"it stopped reading .*; exit code 0: "):
             engine.feed("n", self.COMMAND, (b"x" * 1_000_000 for _ in range(50)))
 
+    def test_an_output_that_breaks_off_is_no_success(self, engine: Engine, fake: FakeDocker) -> None:
+        def hang_up(name: str, command: list[str], connection: socket.socket) -> int:
+            connection.recv(1, socket.MSG_PEEK)  # what is unread when it is closed resets the connection
+            return 0
+
+        fake.on_feed = hang_up
+        with pytest.raises(EngineError, match=r"(its output broke off|it stopped reading) \(.*; exit code 0"):
+            engine.feed("n", self.COMMAND, [b"x"])
+
     def test_a_connection_that_breaks_before_the_end(
         self, engine: Engine, fake: FakeDocker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
