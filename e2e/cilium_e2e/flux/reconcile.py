@@ -23,19 +23,8 @@ _KUSTOMIZE = "kustomize.toolkit.fluxcd.io/v1"
 _LAYERS = Ref(_KUSTOMIZE, "Kustomization")
 
 # Nothing but a change of the tree cures these, so there is nothing to wait for.
-_FINAL = {
-    "BuildFailed",
-    "HealthCheckFailed",
-    "InstallFailed",
-    "InvalidChartReference",
-    "PruneFailed",
-    "ReconciliationFailed",
-    "TestFailed",
-    "UninstallFailed",
-    "UpgradeFailed",
-    "ValuesError",
-}
-# These may pass (a server that is not up yet), so they must have lasted a while.
+_FINAL = {"BuildFailed", "InvalidChartReference", "ValuesError"}
+# All other failures may pass (Flux tries again, an operator registers its kinds), so they must have lasted.
 _GRACE_S = 30.0
 _NO_KIND = "no matches for kind"
 _PASSING = {"Progressing", "DependencyNotReady", "ArtifactFailed", "SourceNotReady", "NoSourceArtifact", ""}
@@ -319,13 +308,13 @@ class _Judge:
             return
         # Kinds that an operator registers come some time after the operator's release is ready.
         to_come = _NO_KIND in ready.get("message", "")
-        final = (reason in _FINAL and not to_come) or explain.stalled(obj)
-        if not final and reason not in _PASSING:
+        final = reason in _FINAL or explain.stalled(obj)
+        if not final and not to_come and reason not in _PASSING:
             now = self._clock.monotonic()
             before, since = self._since.get(_ref(obj), ("", now))
-            if before != text:
+            if before != reason:  # the message may change with each try
                 since = now
-            self._since[_ref(obj)] = (text, since)
+            self._since[_ref(obj)] = (reason, since)
             final = now - since > _GRACE_S
         if final:
             raise ReconcileError(
