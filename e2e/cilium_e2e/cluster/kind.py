@@ -18,7 +18,7 @@ import signal
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ _SHA256 = {
 }
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+_FORWARDING = re.compile(r"Forwarding from (?:127\.0\.0\.1|\[::1\]):(\d+) ->")
 _DOWNLOAD_TIMEOUT_S = 60
 # How long an interrupted kind may take to end before it is killed.
 _END_S = 15.0
@@ -134,6 +135,49 @@ class KindCluster(_KindCluster):  # type: ignore[misc]  # the library ships no t
         self._kind("delete", "cluster", "--name", self.name, "--kubeconfig", str(self.kubeconfig_path))
         self.kubeconfig_path.unlink(missing_ok=True)
         self.kubeconfig_path.with_suffix(".kubeconfig.lock").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def port_forward(
+        self,
+        service_or_pod_name: str,
+        remote_port: int,
+        *args: str,
+        local_port: int | None = None,
+        retries: int = 10,
+    ) -> Iterator[int]:
+        """A local port that leads to a Service's or pod's port, through kubectl; one process, ended with it.
+
+        Args:
+            service_or_pod_name: as kubectl takes it: ``svc/NAME``, ``pod/NAME``.
+            remote_port: its port.
+            *args: further arguments of ``kubectl port-forward``, such as ``-n NAMESPACE``.
+            local_port: any free one when None.
+            retries: not needed: kubectl says when it listens. Kept for callers of pytest-kind's own.
+
+        Raises:
+            EngineError: kubectl ended before it listened; the message holds its words.
+        """
+        del retries
+        self.ensure_kubectl()
+        command = [str(self.kubectl_path), "port-forward", service_or_pod_name]
+        command += [f"{local_port or ''}:{remote_port}", *args]
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig_path)}
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+        ) as process:
+            try:
+                line = process.stdout.readline() if process.stdout else ""
+                found = _FORWARDING.match(line)
+                if found is None:
+                    process.terminate()
+                    rest, _ = process.communicate()
+                    raise EngineError(
+                        f"expected it to listen, it said: {(line + rest).strip()}",
+                        place=f"kubectl port-forward {service_or_pod_name} {remote_port}",
+                    )
+                yield int(found[1])
+            finally:
+                process.terminate()
 
     def _kind(self, *arguments: str, cwd: Path | None = None) -> str:
         command: Sequence[str] = [str(self.kind_path), *arguments]

@@ -45,7 +45,8 @@ def _list(registry: Registry) -> int:
     engine = os.environ.get("DOCKER_HOST", "")
     for record in records:
         state = "in use" if registry.owned(record.name) else "kept" if record.keep else "left behind"
-        where = "" if record.engine == engine else f", on {record.engine or 'the default engine'}"
+        place = f"the engine {record.engine}" if record.engine else "the default engine"
+        where = "" if record.engine == engine else f", on {place}"
         ready = "" if record.handle else ", never ready"
         _say(f"{record.name}: topology {record.topology}, {state}{ready}{where}")
         if record.handle:

@@ -308,8 +308,8 @@ class _Judge:
             self._since.pop(_ref(obj), None)
             return
         # Kinds that an operator registers come some time after the operator's release is ready.
-        to_come = _NO_KIND in ready.get("message", "")
         message = ready.get("message", "")
+        to_come = _NO_KIND in message
         final = reason in _FINAL or _FINAL_WORDS in message or explain.stalled(obj)
         if not final and not to_come and reason not in _PASSING:
             now = self._clock.monotonic()

@@ -35,6 +35,7 @@ def attach(handle: Handle, options: Options) -> LiveCluster:
             engine.close()
         kube = Kube(transport)
         reconcile.apply(kube, plan)
+        reconcile.wait_release(kube, plan, timeout_s=options.timeout_s, progress=lambda _: None, again=True)
         reconcile.wait_layers(kube, plan, timeout_s=options.timeout_s, progress=lambda _: None)
         return revision
 

@@ -17,7 +17,7 @@ import pytest
 
 from cilium_e2e.cluster import kind as kind_module
 from cilium_e2e.cluster.kind import KindCluster
-from cilium_e2e.model import BackendUnavailable, EngineError
+from cilium_e2e.model import EXIT_INTERRUPTED, BackendUnavailable, EngineError
 
 # Logs its working directory and arguments, lists what $CLUSTERS says, and does what $ON_CREATE says.
 SCRIPT = """\
@@ -129,6 +129,21 @@ class TestCreate:
         assert str(caught.value) == (
             "kind create cluster: exit code 1: ERROR: failed to create cluster: no space left"
         )
+
+    def test_a_node_image_that_is_not_there(self, cluster: KindCluster, fake: FakeKind) -> None:
+        """kind's own words name it; no downloading by us would find it either."""
+        cluster.image = "kindest/node:v9.99.9"
+        words = 'ERROR: failed to create cluster: failed to pull image "kindest/node:v9.99.9"'
+        fake.set("ON_CREATE", f"echo '{words}: command failed with error: exit status 1' >&2; exit 1")
+        with pytest.raises(EngineError) as caught:
+            cluster.create()
+        assert caught.value.exit_code == EXIT_INTERRUPTED
+        assert str(caught.value).startswith(f"kind create cluster: exit code 1: {words}")
+
+    def test_a_full_disk_is_named(self, cluster: KindCluster, fake: FakeKind) -> None:
+        fake.set("ON_CREATE", "echo 'ERROR: mkdir /x: no space left on device' >&2; exit 1")
+        with pytest.raises(EngineError, match="The disk with the container engine's data is full"):
+            cluster.create()
 
     def test_words_in_any_encoding_and_on_either_stream(self, cluster: KindCluster, fake: FakeKind) -> None:
         fake.set("ON_CREATE", r"printf 'caf\351 \342\234\223\n'; exit 2")
@@ -327,3 +342,39 @@ class TestDownload:
         monkeypatch.setattr(kind_module.platform, "machine", lambda: "riscv64")
         with pytest.raises(BackendUnavailable, match="no kind release is known for linux on riscv64"):
             cluster.ensure_kind()
+
+
+class TestPortForward:
+    @pytest.fixture
+    def kubectl(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+        """Puts a kubectl on PATH that runs the given shell lines."""
+
+        def put(lines: str) -> None:
+            program = tmp_path / "bin" / "kubectl"
+            program.parent.mkdir(exist_ok=True)
+            program.write_text(f"#!/bin/sh\n{lines}\n")
+            program.chmod(0o755)
+            monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+        return put
+
+    def test_the_port_is_the_one_kubectl_listens_on(
+        self, tmp_path: Path, kubectl: Callable[[str], None]
+    ) -> None:
+        kubectl(
+            'echo "$KUBECONFIG $@" > "$0.said"; echo "Forwarding from 127.0.0.1:4711 -> 80"; exec sleep 60'
+        )
+        cluster = KindCluster("x", state=tmp_path / "state")
+        with cluster.port_forward("svc/ui", 80, "-n", "cilium") as port:
+            assert port == 4711
+        said = (tmp_path / "bin" / "kubectl.said").read_text().split()
+        assert said == [str(cluster.kubeconfig_path), "port-forward", "svc/ui", ":80", "-n", "cilium"]
+
+    def test_one_that_does_not_listen_is_told(self, tmp_path: Path, kubectl: Callable[[str], None]) -> None:
+        kubectl("echo 'error: services \"ui\" not found' >&2; exit 1")
+        cluster = KindCluster("x", state=tmp_path / "state")
+        with (
+            pytest.raises(EngineError, match='services "ui" not found'),
+            cluster.port_forward("svc/ui", 80),
+        ):
+            pytest.fail("there is no such port")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -13,10 +13,12 @@ from cilium_e2e.cluster import relay_link
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.model import (
     Backend,
+    Clock,
     ClusterInfo,
     ClusterStateError,
     FlowFilter,
     FlowsLost,
+    HarnessError,
     KubeError,
     LostFlows,
     NodeInfo,
@@ -108,21 +110,27 @@ class TestProber:
 
 
 class FakeRelay:
-    """The surface of ``RelaySource``."""
+    """The surface of ``RelaySource``, as far as a link uses it; it connects when it is started."""
 
     made: ClassVar[list[FakeRelay]]
+    failure: ClassVar[HarnessError | None]
 
-    def __init__(self, address: Callable[[], str], *, poke: Any, clock: Any) -> None:
-        self.address = address
+    def __init__(
+        self, address: Callable[[], str], *, poke: Callable[[Sequence[str]], None], clock: Clock
+    ) -> None:
+        self.connect = address
         self.poke = poke
-        self.started = False
+        self.clock = clock
+        self.address = ""
         self.waited: list[float] = []
         self.losses: list[LostFlows] = []
         self.closed = False
         type(self).made.append(self)
 
     def start(self) -> None:
-        self.started = True
+        self.address = self.connect()
+        if self.failure is not None:
+            raise self.failure
 
     def close(self) -> None:
         self.closed = True
@@ -140,7 +148,7 @@ class FakeRelay:
 
 @pytest.fixture
 def relays(monkeypatch: pytest.MonkeyPatch) -> list[FakeRelay]:
-    FakeRelay.made = []
+    FakeRelay.made, FakeRelay.failure = [], None
     monkeypatch.setattr(relay_link, "RelaySource", FakeRelay)
     return FakeRelay.made
 
@@ -171,7 +179,7 @@ class TestFlows:
             raise KubeError(0, "NoAnswer", "not in this test")
 
         api.on_connect = connect
-        host, _, port = relays[0].address().partition(":")
+        host, _, port = relays[0].address.partition(":")
         with socket.create_connection((host, int(port)), timeout=5) as local:
             assert local.recv(1) == b""
         assert asked == [("running", 4245)]
@@ -221,6 +229,109 @@ class TestFlows:
         with pytest.raises(StreamLost):
             cluster.close()
         assert api.closed
+
+
+def unreachable(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+class TestRelayLink:
+    @pytest.fixture
+    def relay(self, cluster: LiveCluster, api: MemoryTransport, relays: list[FakeRelay]) -> FakeRelay:
+        api.put(relay_pod())
+        cluster.relay()
+        return relays[0]
+
+    def dialled(self, api: MemoryTransport, address: str) -> list[str]:
+        """The pods that a connection to an address leads to."""
+        asked: list[str] = []
+
+        def connect(ref: Ref, port: int) -> socket.socket:
+            asked.append(ref.name)
+            raise KubeError(0, "NoAnswer", "not in this test")
+
+        api.on_connect = connect
+        host, _, port = address.partition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as local:
+            assert local.recv(1) == b""
+        return asked
+
+    def test_after_a_restart_it_leads_to_the_new_pod(self, api: MemoryTransport, relay: FakeRelay) -> None:
+        first = relay.address
+        assert self.dialled(api, first) == ["relay-1"]
+        api.remove(Ref("v1", "Pod", "relay-1", "cilium"))
+        api.put(relay_pod("relay-2"))
+        second = relay.connect()
+        assert self.dialled(api, second) == ["relay-2"]
+        assert first == second or unreachable(first), "the old forward is closed"
+
+    def test_between_two_pods_it_says_that_there_is_none(
+        self, api: MemoryTransport, relay: FakeRelay
+    ) -> None:
+        api.remove(Ref("v1", "Pod", "relay-1", "cilium"))
+        with pytest.raises(ClusterStateError, match="expected a running pod with k8s-app=hubble-relay"):
+            relay.connect()
+        api.put(relay_pod("relay-2"))
+        assert self.dialled(api, relay.connect()) == ["relay-2"]
+
+    def test_closing_ends_stream_and_forward(self, cluster: LiveCluster, relay: FakeRelay) -> None:
+        address = relay.address
+        cluster.close()
+        assert relay.closed
+        assert unreachable(address)
+
+    def test_a_stream_that_does_not_open_leaves_nothing_behind(
+        self, cluster: LiveCluster, api: MemoryTransport, relays: list[FakeRelay]
+    ) -> None:
+        api.put(relay_pod())
+        FakeRelay.failure = StreamLost("no flow stream from relay within 10 s")
+        with pytest.raises(StreamLost, match="no flow stream"):
+            cluster.relay()
+        assert relays[0].closed
+        assert unreachable(relays[0].address)
+        FakeRelay.failure = None
+        cluster.relay()
+        assert len(relays) == 2, "the next one tries again"
+
+    def test_silent_nodes_are_made_to_speak_by_an_agent(self, api: MemoryTransport, relay: FakeRelay) -> None:
+        agent = pod("cilium-1", "cilium", phase="Running")
+        agent["metadata"]["labels"] = {"k8s-app": "cilium"}
+        agent["spec"]["nodeName"] = "n1"
+        api.put(agent)
+        asked: list[tuple[str, str, list[str]]] = []
+
+        def answer(ref: Ref, container: str, command: Sequence[str]) -> FakeExec:
+            asked.append((ref.name, container, list(command)))
+            return FakeExec("node n2 is not reachable", code=1)  # what it finds is of no interest
+
+        api.on_exec = answer
+        relay.poke(["n2"])
+        assert asked == [("cilium-1", "cilium-agent", ["cilium-health", "status", "--probe"])]
+
+    @pytest.mark.parametrize(
+        "error", [KubeError(500, "InternalError", "container not found"), StreamLost("cut off"), None]
+    )
+    def test_an_agent_that_cannot_be_asked_breaks_no_wait(
+        self, api: MemoryTransport, relay: FakeRelay, error: HarnessError | None
+    ) -> None:
+        """Agents restart; whoever waits for flows says in the end what is missing."""
+        if error is not None:
+            agent = pod("cilium-1", "cilium", phase="Running")
+            agent["metadata"]["labels"] = {"k8s-app": "cilium"}
+            agent["spec"]["nodeName"] = "n1"
+            api.put(agent)
+
+        def answer(ref: Ref, container: str, command: Sequence[str]) -> FakeExec:
+            assert error is not None
+            raise error
+
+        api.on_exec = answer
+        relay.poke(["n2"])
 
 
 class TestAgents:

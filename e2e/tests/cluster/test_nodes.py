@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,8 @@ import pytest
 
 from cilium_e2e.cluster import images, node_endpoint
 from cilium_e2e.cluster.engine import Engine
-from cilium_e2e.model import EngineError
-from support.docker import FakeDocker
+from cilium_e2e.model import EXIT_INTERRUPTED, EngineError
+from support.docker import FakeDocker, frame, read_all
 
 SCRIPT = "/usr/local/sbin/cilium-e2e-api-endpoint"
 UNIT = "/etc/systemd/system/cilium-e2e-api-endpoint.service"
@@ -46,89 +47,239 @@ def fail_on(fake: FakeDocker, node: str, word: str) -> None:
     fake.on_exec = run
 
 
-def imports(fake: FakeDocker, node: str) -> list[list[str]]:
-    return [command for command in fake.by_name[node].ran if "import" in command]
+NODES = ("x-control-plane", "x-worker")
+PIECE = bytes(range(256)) * 1024
+
+
+def has(fake: FakeDocker, **names: str) -> None:
+    """What the nodes say that they have, by the last part of their names."""
+
+    def run(name: str, command: Sequence[str]) -> tuple[int, bytes, bytes]:
+        listed = names.get(name.rpartition("-")[2], "") if "list" in command else ""
+        return 0, "".join(f"{line}\n" for line in listed.split()).encode(), b""
+
+    fake.on_exec = run
 
 
 class TestImages:
-    def test_each_is_saved_once_and_imported_everywhere(self, engine: Engine, fake: FakeDocker) -> None:
-        fake.local_images = {"a:1": [b"A"], "b:2": [b"B", b"B"]}
+    def test_each_is_read_once_and_imported_everywhere(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.local_images = {"a:1": [b"A"], "b:2": [b"B"]}
         images.load(engine, "x", ["a:1", "b:2", "a:1"])
         assert fake.saved == ["a:1", "b:2"]
-        for name in ("x-control-plane", "x-worker"):
-            assert fake.by_name[name].fed == [b"A", b"BB"]
-            assert all("--namespace=k8s.io" in command for command in imports(fake, name))
+        for name in NODES:
+            node = fake.by_name[name]
+            assert [content for _, content in node.fed] == [b"A", b"B"]
+            for command, _ in node.fed:
+                assert command[:2] == ["ctr", "--namespace=k8s.io"]
+                assert command[2:4] == ["images", "import"]
+                assert command[-1] == "-"
+            assert node.files == {}, "no copy is left on the node"
 
     def test_nothing_else_gets_them(self, engine: Engine, fake: FakeDocker) -> None:
         fake.local_images = {"a:1": [b"A"]}
         images.load(engine, "x", ["a:1"])
         for name in ("x-external-load-balancer", "y-worker"):
             assert not fake.by_name[name].ran
+            assert not fake.by_name[name].fed
+            assert not fake.by_name[name].files
 
-    @pytest.mark.parametrize(
-        ("image", "listed"),
-        [
-            ("python:3.13", "docker.io/library/python:3.13"),
-            ("kindest/node:v1", "docker.io/kindest/node:v1"),
-            ("quay.io/cilium/cilium:v1", "quay.io/cilium/cilium:v1"),
-            ("localhost/a:1", "localhost/a:1"),
-            ("mirror:5000/a:1", "mirror:5000/a:1"),
-        ],
-    )
-    def test_what_every_node_has_is_not_loaded(
-        self, engine: Engine, fake: FakeDocker, image: str, listed: str
-    ) -> None:
-        fake.local_images = {image: [b"A"]}
-        fake.on_exec = lambda name, command: (0, f"{listed}\n".encode() if "list" in command else b"", b"")
-        images.load(engine, "x", [image])
-        assert fake.saved == []
-        assert not imports(fake, "x-worker")
-
-    def test_what_only_one_node_has_is_loaded(self, engine: Engine, fake: FakeDocker) -> None:
-        fake.local_images = {"quay.io/a:1": [b"A"]}
-        fake.on_exec = lambda name, command: (
-            0,
-            b"quay.io/a:1\n" if "list" in command and name == "x-worker" else b"",
-            b"",
-        )
-        images.load(engine, "x", ["quay.io/a:1"])
-        assert fake.saved == ["quay.io/a:1"]
-
-    def test_large_ones_in_pieces(self, engine: Engine, fake: FakeDocker) -> None:
-        pieces = [bytes([number]) * 100_000 for number in range(40)]
-        fake.local_images = {"a:1": pieces}
+    def test_what_a_node_imports_is_what_was_saved(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.local_images = {"a:1": [b"one", b"two"]}
         images.load(engine, "x", iter(["a:1"]))
-        assert fake.by_name["x-worker"].fed == fake.by_name["x-control-plane"].fed == [b"".join(pieces)]
+        assert [content for _, content in fake.by_name["x-worker"].fed] == [b"onetwo"]
 
-    def test_a_node_that_refuses(self, engine: Engine, fake: FakeDocker) -> None:
+    def test_all_nodes_take_it_at_the_same_time(self, engine: Engine, fake: FakeDocker) -> None:
+        """Each waits in the middle of its import for the other to be there, too."""
+        fake.local_images = {"a:1": [PIECE] * 3}
+        met = threading.Barrier(2)
+
+        def meet(name: str, command: list[str], connection: socket.socket) -> int:
+            first = connection.recv(1)
+            met.wait(timeout=10)
+            fake.by_name[name].fed.append((command, first + read_all(connection)))
+            return 0
+
+        fake.on_feed = meet
+        images.load(engine, "x", ["a:1"])
+        assert not met.broken
+        assert {fake.by_name[name].fed[0][1] for name in NODES} == {PIECE * 3}
+
+    def test_a_slow_node_loses_nothing_and_fills_no_memory(self, engine: Engine, fake: FakeDocker) -> None:
+        count, given = 60, 0
+        fast_is_ahead = threading.Event()
+        given_when_slow_began = 0
+
+        def pieces() -> Iterator[bytes]:
+            nonlocal given
+            for number in range(count):
+                given += 1
+                yield bytes([number]) + PIECE
+
+        def take(name: str, command: list[str], connection: socket.socket) -> int:
+            nonlocal given_when_slow_began
+            content = bytearray()
+            if name == "x-worker":
+                assert fast_is_ahead.wait(10)
+                given_when_slow_began = given
+            while piece := connection.recv(1 << 16):
+                content += piece
+                if len(content) > 5 * len(PIECE):
+                    fast_is_ahead.set()
+            fake.by_name[name].fed.append((command, bytes(content)))
+            return 0
+
+        fake.get_image = lambda name: pieces()  # type: ignore[method-assign]
+        fake.on_feed = take
+        images.load(engine, "x", ["a:1"])
+        whole = b"".join(bytes([number]) + PIECE for number in range(count))
+        assert all(fake.by_name[name].fed[0][1] == whole for name in NODES)
+        assert given_when_slow_began <= images._AHEAD + 3
+
+    @pytest.mark.parametrize("reads", [True, False])
+    def test_a_node_that_refuses_is_named_and_holds_nobody_up(
+        self, engine: Engine, fake: FakeDocker, reads: bool
+    ) -> None:
+        fake.local_images = {"a:1": [PIECE] * 40}
+
+        def take(name: str, command: list[str], connection: socket.socket) -> int:
+            if name != "x-worker":
+                return fake.take_all(name, command, connection) or 0
+            if reads:
+                read_all(connection)
+            connection.sendall(frame(b"ctr: it broke here", stream=2))
+            return 1
+
+        fake.on_feed = take
+        with pytest.raises(EngineError) as caught:
+            images.load(engine, "x", ["a:1"])
+        assert caught.value.place == "loading image a:1 into x-worker"
+        assert "exit code 1: " in str(caught.value)
+        assert "it broke here" in str(caught.value) or not reads
+        assert fake.by_name["x-control-plane"].fed[0][1] == PIECE * 40
+
+    def test_when_all_refuse_the_first_is_told(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.local_images = {"a:1": [PIECE] * 40}
+        fail_on(fake, "x-control-plane", "import")
+        one, fake.on_exec = fake.on_exec, lambda name, command: one("x-control-plane", command)
+        with pytest.raises(EngineError, match=r"loading image a:1 into x-control-plane: .*it broke here"):
+            images.load(engine, "x", ["a:1"])
+
+    def test_a_full_disk_is_named(self, engine: Engine, fake: FakeDocker) -> None:
         fake.local_images = {"a:1": [b"A"]}
-        fail_on(fake, "x-worker", "import")
-        with pytest.raises(EngineError, match="loading image a:1 into x-worker: exit code 1: it broke here"):
-            images.load(engine, "x", ["a:1"])
 
-    def test_a_node_that_stops_reading_holds_nobody_up(self, engine: Engine, fake: FakeDocker) -> None:
-        fake.local_images = {"a:1": [b"x" * 500_000] * 10}
-        fake.deaf = {"x-worker"}
-        fail_on(fake, "x-worker", "import")
-        with pytest.raises(EngineError, match=r"into x-worker: it stopped reading .*exit code 1"):
+        def run(name: str, command: Sequence[str]) -> tuple[int, bytes, bytes]:
+            full = name == "x-worker" and "import" in command
+            return (
+                (1, b"", b"ctr: write /var/lib/containerd/x: no space left on device")
+                if full
+                else (0, b"", b"")
+            )
+
+        fake.on_exec = run
+        with pytest.raises(EngineError) as caught:
             images.load(engine, "x", ["a:1"])
-        assert len(fake.by_name["x-control-plane"].fed[0]) == 5_000_000
+        assert caught.value.exit_code == EXIT_INTERRUPTED
+        text = str(caught.value)
+        assert text.startswith("loading image a:1 into x-worker: exit code 1: ctr: write /var/lib")
+        assert text.endswith(
+            "The disk with the container engine's data is full: free some, "
+            "for example with docker image prune."
+        )
+
+    def test_a_node_that_cannot_be_asked(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.local_images = {"a:1": [b"A"]}
+        fail_on(fake, "x-worker", "list")
+        with pytest.raises(EngineError, match="ctr in container x-worker: exit code 1: it broke here"):
+            images.load(engine, "x", ["a:1"])
+        assert fake.saved == []
 
     def test_an_image_that_cannot_be_saved(self, engine: Engine, fake: FakeDocker) -> None:
         fake.failures["get_image"] = docker.errors.APIError("no such image")
         with pytest.raises(EngineError, match="saving image a:1"):
             images.load(engine, "x", ["a:1"])
+        assert all(content == b"" for _, content in fake.by_name["x-worker"].fed)
 
-    def test_giving_up(self, engine: Engine, fake: FakeDocker) -> None:
+    def test_an_archive_that_breaks_off_keeps_no_node_waiting(self, engine: Engine, fake: FakeDocker) -> None:
+        def pieces() -> Iterator[bytes]:
+            yield b"one"
+            raise docker.errors.APIError("the engine is going down")
+
+        fake.get_image = lambda name: pieces()  # type: ignore[method-assign]
+        with pytest.raises(EngineError, match=r"saving image a:1: .*going down"):
+            images.load(engine, "x", ["a:1", "b:2"])
+        assert [content for _, content in fake.by_name["x-worker"].fed] == [b"one"]
+
+    def test_none(self, engine: Engine, fake: FakeDocker) -> None:
+        images.load(engine, "x", [])
+        assert not fake.by_name["x-worker"].fed
+
+    def test_a_cluster_without_nodes(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.local_images = {"a:1": [b"A"]}
+        images.load(engine, "gone", ["a:1"])
+
+
+class TestPresentImages:
+    @pytest.mark.parametrize(
+        ("image", "known"),
+        [
+            ("a:1", "docker.io/library/a:1"),
+            ("org/a:1", "docker.io/org/a:1"),
+            ("docker.io/library/a:1", "docker.io/library/a:1"),
+            ("r.example/deep/a:1", "r.example/deep/a:1"),
+            ("localhost/a:1", "localhost/a:1"),
+            ("local:5000/a:1", "local:5000/a:1"),
+        ],
+    )
+    def test_one_that_every_node_has_is_left_as_it_is(
+        self, engine: Engine, fake: FakeDocker, image: str, known: str
+    ) -> None:
+        fake.local_images = {image: [b"A"]}
+        has(fake, plane=f"other:1 {known}", worker=f"{known} sha256:0")
+        images.load(engine, "x", [image])
+        assert fake.saved == []
+        assert not fake.by_name["x-worker"].fed
+
+    def test_one_that_some_node_lacks_is_loaded(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.local_images = {"a:1": [b"A"]}
+        has(fake, plane="docker.io/library/a:1")
+        images.load(engine, "x", ["a:1"])
+        assert fake.saved == ["a:1"]
+        assert fake.by_name["x-worker"].fed
+
+    @pytest.mark.parametrize("known", ["docker.io/library/a:10", "r.example/a:1", "a:1"])
+    def test_another_name_is_another_image(self, engine: Engine, fake: FakeDocker, known: str) -> None:
+        fake.local_images = {"a:1": [b"A"]}
+        has(fake, plane=known, worker=known)
+        images.load(engine, "x", ["a:1"])
+        assert fake.saved == ["a:1"]
+
+
+class TestStop:
+    def test_before_anything(self, engine: Engine, fake: FakeDocker) -> None:
         fake.local_images = {"a:1": [b"A"]}
         stop = threading.Event()
         stop.set()
         images.load(engine, "x", ["a:1"], stop=stop)
         assert fake.saved == []
 
-    def test_none(self, engine: Engine, fake: FakeDocker) -> None:
-        images.load(engine, "x", [])
-        assert not imports(fake, "x-worker")
+    @pytest.mark.parametrize("code", [0, 1])
+    def test_in_the_middle_of_an_image(self, engine: Engine, fake: FakeDocker, code: int) -> None:
+        """No node waits for the rest, no other image is begun, and half an image is nobody's failure."""
+        stop = threading.Event()
+
+        def pieces() -> Iterator[bytes]:
+            yield b"one"
+            stop.set()
+            yield b"two"
+            raise AssertionError("read on")
+
+        def run(name: str, command: Sequence[str]) -> tuple[int, bytes, bytes]:
+            return (code, b"", b"unexpected EOF") if "import" in command else (0, b"", b"")
+
+        fake.get_image = lambda name: pieces()  # type: ignore[method-assign]
+        fake.on_exec = run
+        images.load(engine, "x", ["a:1", "b:2"], stop=stop)
+        assert [content for _, content in fake.by_name["x-worker"].fed] == [b"one"]
 
 
 class TestEndpoint:

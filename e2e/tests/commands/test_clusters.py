@@ -97,7 +97,7 @@ class TestList:
             done = run("list")
         assert done.out.splitlines() == [
             "ce2e-dead: topology default, left behind, never ready",
-            "ce2e-elsewhere: topology default, kept, never ready, on tcp://x:1",
+            "ce2e-elsewhere: topology default, kept, never ready, on the engine tcp://x:1",
             "ce2e-kept: topology default, kept",
             "  KUBECONFIG=/state/ce2e-kept.kubeconfig",
             "ce2e-used: topology default, in use",

@@ -162,8 +162,8 @@ class TestChart:
             b"",
             b"no archive",
             b"\x1f\x8b\x08\x00garbage",
-            gzip.compress(b"no tar"),
-            gzip.compress(b"\0" * 1024),
+            gzip.compress(b"no tar", mtime=0),
+            gzip.compress(b"\0" * 1024, mtime=0),
         ],
         ids=["empty", "text", "broken gzip", "no tar", "empty tar"],
     )

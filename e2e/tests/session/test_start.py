@@ -604,6 +604,7 @@ def test_a_worker_attaches_and_publishes_again(world, session, state):
         "put",
         "engine closed",
         "apply",
+        "release",
         "layers",
     ]
     attached.close()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import itertools
-import socket as socket_module
+import socket
 import struct
 import tarfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ class FakeContainer:
     files: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     ran: list[list[str]] = field(default_factory=list)
     created: dict[str, Any] = field(default_factory=dict)
-    fed: list[bytes] = field(default_factory=list)
+    fed: list[tuple[list[str], bytes]] = field(default_factory=list)
 
     def exec_run(self, command: list[str], *, demux: bool) -> ExecResult:
         assert demux
@@ -61,6 +61,29 @@ class FakeContainer:
         del self.docker.by_name[self.name]
 
 
+@dataclass
+class FakeExec:
+    """A command whose standard input and output are a connection, as the engine has it."""
+
+    container: str
+    command: list[str]
+    code: int | None = None
+    thread: threading.Thread | None = None
+
+
+def frame(content: bytes, *, stream: int = 1) -> bytes:
+    """Output as the engine multiplexes it: stream 1 is standard output, 2 standard error."""
+    return struct.pack(">BxxxL", stream, len(content)) + content
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Standard input to its end."""
+    content = bytearray()
+    while piece := connection.recv(1 << 16):
+        content += piece
+    return bytes(content)
+
+
 class FakeDocker:
     """What ``docker.from_env`` answers; put an exception into ``failures`` to have a call fail."""
 
@@ -72,18 +95,55 @@ class FakeDocker:
         self.failures: dict[str, Exception] = {}
         self.takes_files = True
         self.closed = False
-        self.base_url = "http+docker://localhost"
-        self.deaf: set[str] = set()
-        self._numbers = itertools.count()
-        self._threads: dict[str, threading.Thread] = {}
-        self._execs: dict[str, tuple[FakeContainer, list[str]]] = {}
-        self._codes: dict[str, int] = {}
         self.on_exec: Callable[[str, Sequence[str]], tuple[int, bytes, bytes]] = lambda name, command: (
             0,
             b"",
             b"",
         )
+        self.on_feed: Callable[[str, list[str], socket.socket], int | None] = self.take_all
+        self.execs: list[FakeExec] = []
+        self._lock = threading.Lock()
+        self.about: dict[str, Any] = {}
+        self.base_url = "http+docker://localhost"
         self.containers = self.images = self.api = self
+
+    def take_all(self, name: str, command: list[str], connection: socket.socket) -> int | None:
+        """What a command does with its standard input: read all of it, then do as ``on_exec`` says."""
+        self.by_name[name].fed.append((command, read_all(connection)))
+        code, out, err = self.on_exec(name, command)
+        connection.sendall((frame(out) if out else b"") + (frame(err, stream=2) if err else b""))
+        return code
+
+    def exec_create(self, container: str, command: list[str], *, stdin: bool) -> dict[str, str]:
+        self.check("exec_create")
+        assert stdin
+        self.get(container)
+        with self._lock:  # several nodes are served at a time
+            self.execs.append(FakeExec(container, command))
+            return {"Id": str(len(self.execs) - 1)}
+
+    def exec_start(self, number: str, *, socket: bool) -> Any:
+        self.check("exec_start")
+        assert socket
+        return self._connect(self.execs[int(number)])
+
+    def _connect(self, started: FakeExec) -> socket.SocketIO:
+        ours, theirs = socket.socketpair()
+
+        def run() -> None:
+            with theirs, suppress(BrokenPipeError, ConnectionResetError):
+                started.code = self.on_feed(started.container, started.command, theirs)
+
+        started.thread = threading.Thread(target=run, name=f"exec in {started.container}")
+        started.thread.start()
+        return socket.SocketIO(ours, "rwb")
+
+    def exec_inspect(self, number: str) -> dict[str, int | None]:
+        self.check("exec_inspect")
+        thread = self.execs[int(number)].thread
+        assert thread is not None
+        thread.join(timeout=10)
+        return {"ExitCode": self.execs[int(number)].code}
 
     def check(self, call: str) -> None:
         if call in self.failures:
@@ -97,6 +157,10 @@ class FakeDocker:
     def version(self) -> dict[str, str]:
         self.check("version")
         return {"Version": "27.0"}
+
+    def info(self) -> dict[str, Any]:
+        self.check("info")
+        return self.about
 
     def list(self, *, all: bool, filters: dict[str, str]) -> list[FakeContainer]:  # noqa: A002 - docker's word
         self.check("list")
@@ -123,45 +187,6 @@ class FakeDocker:
         self.check("get_image")
         self.saved.append(name)
         yield from self.local_images[name]
-
-    def exec_create(self, container: str, command: Sequence[str], *, stdin: bool) -> dict[str, str]:
-        self.check("exec_create")
-        assert stdin
-        number = str(next(self._numbers))  # several nodes are served at a time
-        self._execs[number] = (self.get(container), list(command))
-        return {"Id": number}
-
-    def exec_start(self, number: str, *, socket: bool) -> socket_module.socket:
-        self.check("exec_start")
-        assert socket
-        ours, theirs = socket_module.socketpair()
-        thread = threading.Thread(target=self._run, args=(number, theirs))
-        self._threads[number] = thread
-        thread.start()
-        return ours
-
-    def exec_inspect(self, number: str) -> dict[str, int]:
-        self.check("exec_inspect")
-        self._threads[number].join(5)
-        return {"ExitCode": self._codes[number]}
-
-    def _run(self, number: str, stdin: socket_module.socket) -> None:
-        """A command that reads to the end, unless it is deaf, and then speaks, as the engine frames it."""
-        container, command = self._execs[number]
-        container.ran.append(command)
-        with stdin:
-            pieces: list[bytes] = []
-            while container.name not in self.deaf and (piece := stdin.recv(1 << 20)):
-                pieces.append(piece)
-            container.fed.append(b"".join(pieces))
-            self._codes[number], out, err = self.on_exec(container.name, command)
-            for stream, text in ((1, out), (2, err)):
-                if text:
-                    stdin.sendall(struct.pack(">BxxxL", stream, len(text)) + text)
-
-    def info(self) -> dict[str, str]:
-        self.check("info")
-        return {"OperatingSystem": "Linux"}
 
     def create(self, image: str, command: Sequence[str], *, name: str, **options: Any) -> FakeContainer:
         self.check("create")
