@@ -2,7 +2,8 @@
 
 The release under test says ``k8sServiceHost: localhost``, ``k8sServicePort: 7445``. A unit that starts at
 boot, before the kubelet, translates connections of the node itself to 127.0.0.1:7445 into connections to
-the API server's address, which it resolves afresh each time, so that restarted nodes keep working.
+the API server's address. A timer resolves that address afresh every few seconds, because a control-plane
+that is restarted may come back with another one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from cilium_e2e.cluster.engine import Engine
 
 PORT = 7445
 _UNIT = "cilium-e2e-api-endpoint.service"
+_TIMER_UNIT = "cilium-e2e-api-endpoint.timer"
 
 # The server line of the kubelet's own kubeconfig names the API server on every node and in every
 # topology: the only control-plane, or kind's load balancer in front of several.
@@ -24,11 +26,15 @@ host=${{server%:*}} port=${{server##*:}}
 address=$(getent ahostsv4 "$host" | awk '{{print $1; exit}}')
 [ -n "$address" ] || {{ echo "cannot resolve the API server's name $host" >&2; exit 1; }}
 sysctl -q -w net.ipv4.conf.all.route_localnet=1
+nat() {{ iptables -w -t nat "$@"; }}
+to_api="-d 127.0.0.1/32 -p tcp --dport {PORT} -j DNAT --to-destination $address:$port"
+# shellcheck disable=SC2086 # words are meant
+if nat -C CE2E-DNAT $to_api 2>/dev/null && nat -C OUTPUT -j CE2E-DNAT 2>/dev/null; then exit 0; fi
 for chain in CE2E-DNAT CE2E-SNAT; do
   iptables -w -t nat -N $chain 2>/dev/null || iptables -w -t nat -F $chain
 done
-nat() {{ iptables -w -t nat "$@"; }}
-nat -A CE2E-DNAT -d 127.0.0.1/32 -p tcp --dport {PORT} -j DNAT --to-destination "$address:$port"
+# shellcheck disable=SC2086 # words are meant
+nat -A CE2E-DNAT $to_api
 nat -A CE2E-SNAT -s 127.0.0.1/32 -d "$address/32" -p tcp --dport "$port" -j MASQUERADE
 nat -C OUTPUT -j CE2E-DNAT 2>/dev/null || nat -I OUTPUT -j CE2E-DNAT
 nat -C POSTROUTING -j CE2E-SNAT 2>/dev/null || nat -I POSTROUTING -j CE2E-SNAT
@@ -42,13 +48,24 @@ Before=kubelet.service
 
 [Service]
 Type=oneshot
-RemainAfterExit=yes
 ExecStart=/usr/local/sbin/cilium-e2e-api-endpoint
 Restart=on-failure
 RestartSec=1
 
 [Install]
 WantedBy=multi-user.target
+"""
+
+_TIMER = """\
+[Unit]
+Description=Looks whether the API server's address has changed
+
+[Timer]
+OnUnitInactiveSec=10s
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
 """
 
 
@@ -61,9 +78,9 @@ def install(engine: Engine, cluster: str) -> None:
 
     def one(node: str) -> None:
         engine.put(node, "/usr/local/sbin", {"cilium-e2e-api-endpoint": _SCRIPT.encode()}, mode=0o755)
-        engine.put(node, "/etc/systemd/system", {_UNIT: _SERVICE.encode()})
+        engine.put(node, "/etc/systemd/system", {_UNIT: _SERVICE.encode(), _TIMER_UNIT: _TIMER.encode()})
         engine.execute(node, ["systemctl", "daemon-reload"])
-        engine.execute(node, ["systemctl", "enable", "--now", _UNIT])
+        engine.execute(node, ["systemctl", "enable", "--now", _UNIT, _TIMER_UNIT])
         # Proof that it leads somewhere: the API server answers /livez to anyone.
         engine.execute(
             node,

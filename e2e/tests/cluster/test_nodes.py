@@ -290,7 +290,10 @@ class TestEndpoint:
             assert node.files[SCRIPT][0] == 0o755
             assert node.files[UNIT][0] == 0o644
             assert [command[0] for command in node.ran] == ["systemctl", "systemctl", "curl"]
-            assert node.ran[1][1:] == ["enable", "--now", UNIT.rpartition("/")[2]]
+            service = UNIT.rpartition("/")[2]
+            timer = service.replace(".service", ".timer")
+            assert node.ran[1][1:] == ["enable", "--now", service, timer], "addresses may change later"
+            assert b"OnUnitInactiveSec" in node.files[UNIT.replace(".service", ".timer")][1]
             assert node.ran[2][-1] == "https://127.0.0.1:7445/livez"
         assert not fake.by_name["x-external-load-balancer"].ran
         assert not fake.by_name["y-worker"].ran
