@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from cilium_e2e.commands import bench_oracle, verdicts
-from cilium_e2e.model import HarnessError, InputError, Topology
+from cilium_e2e.model import EXIT_INTERRUPTED, HarnessError, InputError, Topology
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import (
     DEFAULT_PATH,
@@ -37,6 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "run" in given:  # a command of its own module
             return int(given.run(given))
         return int(given.function(given, rest))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; what is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except HarnessError as error:
         print(f"cilium-e2e: {error}", file=sys.stderr)  # noqa: T201 - a command line tool talks to its user
         return error.exit_code
@@ -68,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--agent-image", "IMAGE"),
         ("--step-timeout", "S"),
         ("--context", "NAME"),
+        ("--timeline", "FILE"),
     ):
         run.add_argument(flag, metavar=metavar, default=None)
     run.add_argument("--external", action="append", default=[], metavar="NS/NAME=DIR|skip")

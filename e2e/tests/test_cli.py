@@ -322,7 +322,7 @@ def test_the_clusters_of_a_user_are_listed(registry, capsys):
         "kept: topology default, kept",
         "  KUBECONFIG=/k/kept.kubeconfig",
         "left: topology ha, left behind, never ready",
-        "remote: topology ha, in use, never ready, on the engine tcp://other",
+        "remote: topology ha, in use, never ready, on tcp://other",
     ]
 
 

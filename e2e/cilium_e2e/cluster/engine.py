@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import tarfile
 import time
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import docker
 import docker.errors
+from docker.context import ContextAPI
 from docker.models.containers import Container
 from docker.utils.socket import frames_iter
 from requests.exceptions import RequestException
@@ -44,6 +46,22 @@ class NodeContainer:
     role: str
 
 
+def adopt_context() -> None:
+    """Make this process and its children talk to the engine that the user's ``docker`` talks to.
+
+    The library knows ``DOCKER_HOST`` and the default socket, ``docker`` (and with it kind) also the current
+    context of Docker Desktop, Colima and the like. Two engines for one cluster would be one too many.
+    """
+    if os.environ.get("DOCKER_HOST"):
+        return
+    try:
+        context = ContextAPI.get_current_context()
+    except (docker.errors.DockerException, OSError, ValueError):
+        return  # the default socket then, and an error that names it
+    if context.name != "default" and context.Host:
+        os.environ["DOCKER_HOST"] = context.Host
+
+
 class Engine:
     """A Docker engine that answers.
 
@@ -52,6 +70,7 @@ class Engine:
     """
 
     def __init__(self) -> None:
+        adopt_context()
         opened = ExitStack()
         try:
             self._docker = docker.from_env(timeout=_TIMEOUT_S)
@@ -186,10 +205,21 @@ class Engine:
 
         self._try(go, f"running container {name}")
 
-    def logs(self, container: str) -> str:
-        """The end of a container's log."""
-        raw = self._try(lambda: self._get(container).logs(tail=50), f"reading the log of {container}")
-        return bytes(raw).decode(errors="replace")
+    def pull(self, image: str) -> None:
+        """Pull an image.
+
+        Raises:
+            EngineError: it cannot be had.
+        """
+        try:
+            self._docker.api.pull(image)
+            self._docker.images.get(image)
+        except _ERRORS as error:
+            raise EngineError(
+                f"the image is not in the local engine, and cannot be pulled: {_first_line(error)}",
+                place=f"image {image}",
+                hint="Pull or load it into the engine before, or name another one (--agent-image).",
+            ) from error
 
     def info(self) -> dict[str, Any]:
         """What the engine says of itself and of its host."""

@@ -147,6 +147,8 @@ class KindCluster(_KindCluster):  # type: ignore[misc]  # the library ships no t
                 encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
+                # Podman or nerdctl would make nodes that this harness cannot reach.
+                env={**os.environ, "KIND_EXPERIMENTAL_PROVIDER": "docker"},
             ) as process:
                 try:
                     out, err = process.communicate()

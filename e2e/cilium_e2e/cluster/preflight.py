@@ -12,8 +12,8 @@ from typing import Any
 from cilium_e2e.model import BackendUnavailable, Topology
 from cilium_e2e.repository import dig
 
-# A node runs systemd, containerd, the kubelet and a dozen pods, each with a few instances of its own.
-_INOTIFY_INSTANCES_PER_NODE = 48
+# Seen on nodes with systemd, containerd, the kubelet and a dozen pods: about twenty each.
+_INOTIFY_INSTANCES_PER_NODE = 24
 _DISK_GIB_PER_NODE = 2
 # Cilium 1.18's requirement for the features that every release of it uses.
 _KERNEL = (5, 10)

@@ -20,21 +20,12 @@ _Until = Callable[[Sequence[Object]], bool | None]
 _CRD = "apiextensions.k8s.io/v1"
 _HELM = "helm.toolkit.fluxcd.io/v2"
 _KUSTOMIZE = "kustomize.toolkit.fluxcd.io/v1"
+_LAYERS = Ref(_KUSTOMIZE, "Kustomization")
 
 # Nothing but a change of the tree cures these, so there is nothing to wait for.
-_FINAL = {
-    "BuildFailed",
-    "HealthCheckFailed",
-    "InstallFailed",
-    "InvalidChartReference",
-    "PruneFailed",
-    "ReconciliationFailed",
-    "TestFailed",
-    "UninstallFailed",
-    "UpgradeFailed",
-    "ValuesError",
-}
-# These may pass (a server that is not up yet), so they must have lasted a while.
+_FINAL = {"BuildFailed", "InvalidChartReference", "ValuesError"}
+_FINAL_WORDS = "values don't meet the specifications of the schema"  # Helm's, of values and chart
+# All other failures may pass (Flux tries again, an operator registers its kinds), so they must have lasted.
 _GRACE_S = 30.0
 _NO_KIND = "no matches for kind"
 _PASSING = {"Progressing", "DependencyNotReady", "ArtifactFailed", "SourceNotReady", "NoSourceArtifact", ""}
@@ -119,38 +110,63 @@ def wait_release(
         deployment: what was applied.
         timeout_s: how long, in seconds.
         progress: told what is awaited.
-        again: whether the release was there before, so that a ready one may still be the old one; then the
-            Kustomization that brings it must have applied the published tree, too.
+        again: whether the release was there before, so that what it says may be of an older tree; then the
+            Kustomization that brings it must have applied the published tree first.
 
     Raises:
         ReconcileError: Flux cannot, or it was not in time; the message explains why in Flux's own words,
             with the state of the pods and the events of the release's namespace.
     """
+    deadline = kube.clock.monotonic() + timeout_s
+    if again:
+
+        def applied(found: Sequence[Object]) -> bool | None:
+            return True if _at_revision(found, {deployment.release_layer}, deployment.digest) else None
+
+        _side_by_side(kube, deployment, _LAYERS, applied, deadline=deadline, progress=progress, again=True)
     release = deployment.release
     helm = Ref(_HELM, "HelmRelease", release.name, release.namespace)
-    layers = {Ref.of(obj) for obj in deployment.kustomizations}
+    _side_by_side(kube, deployment, helm, _all_ready, deadline=deadline, progress=progress)
+
+
+def _side_by_side(
+    kube: Kube,
+    deployment: Deployment,
+    awaited: Ref,
+    until: _Until,
+    *,
+    deadline: float,
+    progress: Progress,
+    again: bool = False,
+) -> None:
+    """Wait for one thing, and watch layers, release and chart for failures meanwhile.
+
+    With ``again``, what they say of an older tree does not count.
+    """
     stop = threading.Event()
+    fresh = threading.Event()
+    if not again:
+        fresh.set()
     results: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-
-    def applied(found: Sequence[Object]) -> bool | None:
-        """The release's Kustomization has applied the published tree."""
-        return True if _at_revision(found, {deployment.release_layer}, deployment.digest) else None
-
+    ours = {Ref.of(obj) for obj in deployment.kustomizations}
+    layers = _Judge(kube, stop, progress, only=ours)
+    if again:
+        layers.of_tree(deployment, fresh)
+    helm = Ref(_HELM, "HelmRelease", deployment.release.name, deployment.release.namespace)
     judges = {
-        helm: _Judge(kube, stop, progress, until=_all_ready),
-        Ref(_KUSTOMIZE, "Kustomization"): _Judge(
-            kube, stop, progress, only=layers, until=applied if again else None
-        ),
-        deployment.chart: _Judge(kube, stop, progress),
+        _LAYERS: layers,
+        helm: _Judge(kube, stop, progress, once=fresh),
+        deployment.chart: _Judge(kube, stop, progress, once=fresh),
     }
+    judges[awaited].until = until
+    timeout_s = max(0.0, deadline - kube.clock.monotonic())
     for ref, judge in judges.items():
         if ref.kind:
             arguments = (kube, ref, judge, timeout_s, results)
             threading.Thread(target=_watch, args=arguments, daemon=True, name=f"wait {ref}").start()
     try:
-        for _ in range(2 if again else 1):
-            if (error := results.get()) is not None:
-                raise error
+        if (error := results.get()) is not None:
+            raise error
     except HarnessError as error:
         raise _explained(kube, deployment, error, [judge.told for judge in judges.values()]) from error
     finally:
@@ -236,10 +252,12 @@ class _Judge:
         progress: Progress,
         *,
         only: Collection[Ref] | None = None,
-        until: _Until | None = None,
+        once: threading.Event | None = None,
     ) -> None:
-        self.until = until
+        self.until: _Until | None = None
         """What is awaited; None where these are watched for their failures only."""
+        self._once = once
+        self._tree: tuple[Deployment, threading.Event] | None = None
         self._clock = kube.clock
         self._stop = stop
         self._progress = progress
@@ -260,7 +278,29 @@ class _Judge:
         for obj in ours:
             self._check(obj)
 
+    def of_tree(self, deployment: Deployment, fresh: threading.Event) -> None:
+        """From now on layers that speak of another tree do not count.
+
+        Args:
+            deployment: whose tree does.
+            fresh: set when the layer of the release has come to it.
+        """
+        self._tree = deployment, fresh
+
+    def _past(self, obj: Object) -> bool:
+        """Whether an object may still speak of an older tree."""
+        if self._tree is not None and obj["spec"]["sourceRef"].get("name") == TREE:
+            deployment, fresh = self._tree
+            attempted = (obj.get("status") or {}).get("lastAttemptedRevision") or ""
+            if deployment.digest not in attempted:
+                return True
+            if _ref(obj) == _named(deployment.release_layer):
+                fresh.set()
+        return self._once is not None and not self._once.is_set()
+
     def _check(self, obj: Object) -> None:
+        if self._past(obj):
+            return
         ready = condition(obj, "Ready") or {}
         reason = ready.get("reason", "")
         text = explain.state(obj)
@@ -269,13 +309,14 @@ class _Judge:
             return
         # Kinds that an operator registers come some time after the operator's release is ready.
         to_come = _NO_KIND in ready.get("message", "")
-        final = (reason in _FINAL and not to_come) or explain.stalled(obj)
-        if not final and reason not in _PASSING:
+        message = ready.get("message", "")
+        final = reason in _FINAL or _FINAL_WORDS in message or explain.stalled(obj)
+        if not final and not to_come and reason not in _PASSING:
             now = self._clock.monotonic()
             before, since = self._since.get(_ref(obj), ("", now))
-            if before != text:
+            if before != reason:  # the message may change with each try
                 since = now
-            self._since[_ref(obj)] = (text, since)
+            self._since[_ref(obj)] = (reason, since)
             final = now - since > _GRACE_S
         if final:
             raise ReconcileError(

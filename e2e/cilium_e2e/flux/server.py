@@ -37,6 +37,8 @@ class ArtifactServer:
         if self._engine.running(self.host):
             return
         self._engine.remove(self.host)
+        if not self._engine.has_image(self._image):
+            self._engine.pull(self._image)
         program = resources.files("cilium_e2e.flux").joinpath("artifact_server.py").read_bytes()
 
         def prepare(name: str) -> None:

@@ -50,9 +50,12 @@ def tree(config: pytest.Config) -> Repository:
     if _TREE not in config.stash:
         given = config.stash[OPTIONS]
         topology = load_topology(clusters_folder(given.repository, given.clusters), given.topology)
-        config.stash[_TREE] = load(
-            given.repository, given.path, given.release, values=given.values, topology=topology
-        )
+        if given.backend == Backend.EXISTING.value:  # there nothing but the tree itself is installed
+            config.stash[_TREE] = load(given.repository, given.path, given.release)
+        else:
+            config.stash[_TREE] = load(
+                given.repository, given.path, given.release, values=given.values, topology=topology
+            )
     return config.stash[_TREE]
 
 

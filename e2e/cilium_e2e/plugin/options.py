@@ -60,6 +60,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="NS/NAME=DIR|skip",
         help="A folder in place of a layer's external source; repeatable.",
     )
+    option("--timeline", default=None, metavar="FILE", help="Write the timeline there, as JSON.")
     option("--context", default="", metavar="NAME", help="The kubeconfig's context, for --backend existing.")
     option(
         "--feature-gate",
@@ -117,6 +118,7 @@ def from_config(config: pytest.Config) -> object:
         keep=bool(get("--keep-cluster", default=False)),
         kubeconfig=_existing(Path(kubeconfig), "--kubeconfig") if kubeconfig else None,
         context=get("--context"),
+        timeline=Path(get("--timeline")).resolve() if get("--timeline") else None,
         timeout_s=get("--step-timeout"),
         **({"path": get("--path")} if get("--path") else {}),
     )

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 from cilium_e2e.flux import explain
 from cilium_e2e.kube import Kube, is_true
-from cilium_e2e.model import Backend, BackendUnavailable, ClusterStateError, KubeError, Ref, SystemClock
+from cilium_e2e.model import (
+    Backend,
+    BackendUnavailable,
+    Capability,
+    ClusterInfo,
+    ClusterStateError,
+    KubeError,
+    Ref,
+    SystemClock,
+)
 from cilium_e2e.session import ready
 from cilium_e2e.session.handle import Handle
 from cilium_e2e.session.options import Options
@@ -15,6 +25,16 @@ from cilium_e2e.session.prepare import Prepared, prepare
 from cilium_e2e.session.timeline import Say, Timeline
 
 _HELM = "helm.toolkit.fluxcd.io/v2"
+
+
+def _capabilities(info: ClusterInfo) -> frozenset[Capability]:
+    """What the cluster itself shows that it can do; no topology file speaks of it."""
+    found = set()
+    if len(info.nodes) > 1:
+        found.add(Capability.MULTI_NODE)
+    if all(any(":" in ip for ip in node.ips) and any("." in ip for ip in node.ips) for node in info.nodes):
+        found.add(Capability.DUAL_STACK)
+    return frozenset(found)
 
 
 class ExistingSession:
@@ -43,7 +63,7 @@ class ExistingSession:
                 place="--backend existing",
                 hint="Give --kubeconfig.",
             )
-        prepared = prepare(options)
+        prepared = prepare(options, installs=False)
         timeline = Timeline(SystemClock(), self._say)
 
         from cilium_e2e.kube.live import LiveTransport  # noqa: PLC0415 - its client takes seconds to import
@@ -64,6 +84,7 @@ class ExistingSession:
                 options.context or "existing",
                 prepared.repository.differences,
             )
+            info = replace(info, topology="as it is", capabilities=_capabilities(info))
         return Handle(
             info, options.kubeconfig, options.agent_image, tuple(timeline.lines()), context=options.context
         )

@@ -12,7 +12,7 @@ from cilium_e2e.cluster.engine import Engine
 from cilium_e2e.flux import manifest, reconcile
 from cilium_e2e.flux.server import ArtifactServer
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Difference, HarnessError
+from cilium_e2e.model import Difference, EngineError, HarnessError
 from cilium_e2e.session import ready
 from cilium_e2e.session.prepare import Prepared, image_overrides, overrides
 from cilium_e2e.session.publishing import publish
@@ -87,7 +87,13 @@ class Installation:
     def _run(self, kubeconfig: Path, *, again: bool) -> tuple[Kube, list[Difference]]:
         prepared, options, phase = self._prepared, self._prepared.options, self._timeline.phase
         timeout_s = options.timeout_s
-        node = next(n.name for n in self._engine.nodes(self._cluster) if n.role == "control-plane")
+        node = next((n.name for n in self._engine.nodes(self._cluster) if n.role == "control-plane"), None)
+        if node is None:
+            raise EngineError(
+                "kind has made the cluster, but the engine has no control-plane node of it",
+                place=f"cluster {self._cluster}",
+                hint="Do kind and DOCKER_HOST speak of the same engine?",
+            )
         flux = manifest.parse(
             prepared.flux,
             origin=prepared.flux_origin,
@@ -97,8 +103,8 @@ class Installation:
         )
         local, image_values, differences = image_overrides(prepared.images(), self._engine.has_image)
         flux_images = self._load(FLUX_IMAGES, list(flux.images), CREATE)
-        cilium_images = self._load(CILIUM_IMAGES, local, FLUX_IMAGES)
-        agent_image = self._load(AGENT_IMAGE, [options.agent_image], CILIUM_IMAGES)
+        cilium_images = self._load(CILIUM_IMAGES, local, CREATE)
+        agent_image = self._load(AGENT_IMAGE, [options.agent_image], CREATE)
         endpoint = self._aside.submit(self._endpoint)
         # In this thread: it makes a container, and nothing may be made any more once this has ended.
         with phase(PUBLISH, after=(CREATE,)):
@@ -129,7 +135,7 @@ class Installation:
                 )
             with phase(RELAY, after=(NODES,)):
                 ready.relay(kube, prepared, timeout_s=timeout_s)
-            with phase(LAYERS, after=(RELAY,)) as progress:
+            with phase(LAYERS, after=(NODES,)) as progress:
                 reconcile.wait_layers(kube, plan, timeout_s=timeout_s, progress=progress)
             agent_image.result()
         except BaseException:

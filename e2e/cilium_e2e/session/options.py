@@ -42,6 +42,7 @@ class Options:
         kubeconfig: the existing cluster's.
         context: the kubeconfig's context, its current one when empty.
         cluster_name: chosen by us when empty.
+        timeline: a file for the timeline as JSON, None for none.
         keep: leave the cluster running after the run.
         state: the user's folder for kubeconfigs, records of clusters, timelines, downloads.
         timeout_s: how long each awaited step may take, in seconds.
@@ -66,6 +67,7 @@ class Options:
     kubeconfig: Path | None = None
     context: str = ""
     cluster_name: str = ""
+    timeline: Path | None = None
     keep: bool = False
     state: Path = field(default_factory=default_state)
     timeout_s: float = 600.0

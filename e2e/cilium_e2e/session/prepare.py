@@ -61,13 +61,21 @@ class Prepared:
         return chart_images(self.repository.effective, defaults, self.chart_version)
 
 
-def prepare(options: Options) -> Prepared:
+def prepare(options: Options, *, installs: bool = True) -> Prepared:
     """Read and check a run's input.
+
+    Args:
+        options: what was asked for.
+        installs: whether the run installs anything; where it does not, the release is taken as the
+            repository has it, and neither Flux's manifest nor a chart is read.
 
     Raises:
         InputError: something in it cannot be used; the message names it.
     """
     topology = load_topology(clusters_folder(options.repository, options.clusters), options.topology)
+    if not installs:
+        repository = load(options.repository, options.path, options.release)
+        return Prepared(options, topology, "", repository, None, b"", "", {})
     repository = load(
         options.repository, options.path, options.release, values=options.values, topology=topology
     )

@@ -113,7 +113,9 @@ class KindSession:
             try:
                 if self._keep:
                     self._say(f"kept: cluster {kind.name}, KUBECONFIG={kind.kubeconfig_path}")
-                    self._say(f"  to use it again: --cluster-name {kind.name} --keep-cluster")
+                    record = self._registry.find(kind.name)
+                    if record is not None and record.handle:
+                        self._say(f"  to use it again: --cluster-name {kind.name} --keep-cluster")
                     self._say(f"  to delete it: cilium-e2e clusters delete {kind.name}")
                 else:
                     self._say(f"deleting cluster {kind.name} …")
@@ -191,12 +193,15 @@ class KindSession:
         else:
             self._say(f"cluster {kind.name} was kept, and is used again")
         installation = Installation(prepared, engine, kind.name, timeline, self._say)
-        kube, differences = installation.run(kind.kubeconfig_path, again=kept is not None)
+        try:
+            kube, differences = installation.run(kind.kubeconfig_path, again=kept is not None)
+        finally:
+            if self._options.timeline is not None:
+                self._options.timeline.write_text(timeline.to_json(), encoding="utf-8")
         try:
             info = ready.cluster_info(kube, prepared, backend, kind.name, differences)
         finally:
             kube.transport.close()
-        (self._options.state / f"{kind.name}.timeline.json").write_text(timeline.to_json(), encoding="utf-8")
         handle = Handle(info, kind.kubeconfig_path, self._options.agent_image, tuple(timeline.lines()))
         self._registry.write(replace(record, handle=handle.to_data()))
         return handle

@@ -74,7 +74,6 @@ def delete(kind: KindCluster, engine: Engine, registry: Registry) -> None:
             ),
         )
     (kind.path / f"{kind.name}.kind.yaml").unlink(missing_ok=True)
-    (kind.path / f"{kind.name}.timeline.json").unlink(missing_ok=True)
     registry.forget(kind.name)
 
 

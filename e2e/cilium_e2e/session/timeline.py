@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 
 from cilium_e2e.model import Clock
 
+_HEARTBEAT_S = 15.0
+"""How often a phase that says nothing new is told to be still under way, in seconds of the machine's own."""
+
 Say = Callable[[str], None]
 """Tells the user a line."""
 
@@ -66,13 +69,22 @@ class Timeline:
                 last = state
                 self._say(f"  {name}, {self._clock.monotonic() - start:5.1f} s: {state}")
 
+        def heartbeat() -> None:
+            while not over.wait(_HEARTBEAT_S):
+                waited = self._clock.monotonic() - start
+                self._say(f"  {name}, {waited:5.1f} s: still {last or 'under way'}")
+
+        over = threading.Event()
         self._say(f"{name} …")
+        threading.Thread(target=heartbeat, daemon=True, name=f"heartbeat {name}").start()
         try:
             yield progress
         except BaseException as error:
             how = "interrupted" if isinstance(error, (KeyboardInterrupt, CancelledError)) else "failed"
             self._say(f"{name}: {how} after {self._clock.monotonic() - start:.1f} s")
             raise
+        finally:
+            over.set()
         took = self._clock.monotonic() - start
         with self._lock:
             self.phases.append(Phase(name, start - self._start, took, after))

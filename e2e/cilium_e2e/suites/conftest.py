@@ -9,9 +9,9 @@ from cilium_e2e.kube import Kube
 from cilium_e2e.model import Ref, Target
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
-from cilium_e2e.scenario import PodSpec, deploy, enforce, isolate, remove
+from cilium_e2e.scenario import PodSpec, deploy, enforce, isolate, judge, remove, require
 from cilium_e2e.session import Handle
-from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, Demo, demo_policy
+from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, Demo, check, demo_policy
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,21 @@ def demo_workload(
 def demo(
     cluster: LiveCluster, kube: Kube, repository: Repository, demo_workload: tuple[Target, Target, Target]
 ) -> Iterator[Demo]:
-    """The tree's demo policy, moved into this worker's namespace, applied, and proven enforced."""
+    """The tree's demo policy, moved into this worker's namespace, applied, and proven enforced.
+
+    First the positive control: what is denied later was reachable, so only the policy makes the difference.
+    """
     target, frontend, other = demo_workload
+    ports = (ALLOWED_PORT, OTHER_PORT)
+    control = judge(
+        cluster, [check(pod, target, port, "connected") for pod in (frontend, other) for port in ports]
+    )
+    require(control)
     policy = isolate(demo_policy(repository), {DEMO_POLICY[0]: target.namespace})
     pods = [str(pod) for pod in demo_workload]
     try:
         ref, proof = enforce(cluster, kube, policy, pods)
-        yield Demo(target, frontend, other, ref, proof)
+        yield Demo(target, frontend, other, control, ref, proof)
     finally:
         remove(kube, Ref.of(policy))
     cluster.prove([ref], pods, gone=True)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from cilium_e2e.model import Object, PolicyRef, Proof, Target
+from cilium_e2e.model import Destination, Expectation, Object, PolicyRef, Probe, Proof, Protocol, Target
 from cilium_e2e.repository import Repository
+from cilium_e2e.scenario import Check, Judgement
 
 ALLOWED_PORT = 8080
 OTHER_PORT = 8081
@@ -20,6 +21,7 @@ class Demo:
         demo: what the policy selects.
         frontend: what it allows.
         other: what it does not.
+        control: everybody reached demo on both ports before there was a policy.
         policy: the object on the cluster.
         proof: that it is enforced.
     """
@@ -27,8 +29,15 @@ class Demo:
     demo: Target
     frontend: Target
     other: Target
+    control: Judgement
     policy: PolicyRef
     proof: Proof
+
+
+def check(source: Target, target: Target, port: int, outcome: str) -> Check:
+    """One TCP probe, its expected outcome, and that it is the target itself that answers."""
+    probe = Probe.to(source, Destination(target, port, Protocol.TCP))
+    return Check(probe, Expectation(outcome), frozenset({str(target)}))
 
 
 def demo_policy(repository: Repository) -> Object:

@@ -90,7 +90,6 @@ class TestFailures:
             lambda e: e.run("i", [], name="n2", network="kind", labels={}, prepare=lambda _: None),
             "running container n2",
         ),
-        "logs": ("logs", lambda e: e.logs("n"), "reading the log of n"),
         "running": ("get", lambda e: e.running("n"), "looking up container n"),
         "ours": ("list", lambda e: e.ours("x"), "listing containers"),
         "remove": ("remove", lambda e: e.remove("n"), "removing container n"),
@@ -179,10 +178,6 @@ class TestContainers:
     def test_a_stopped_one_does_not_run(self, engine: Engine, fake: FakeDocker) -> None:
         fake.node("n").status = "exited"
         assert not engine.running("n")
-
-    def test_logs_of_any_encoding(self, engine: Engine, fake: FakeDocker) -> None:
-        fake.node("n")
-        assert engine.logs("n") == "the end \ufffd\n"
 
 
 class TestExecute:

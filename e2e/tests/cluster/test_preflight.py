@@ -67,13 +67,13 @@ class TestLacks:
         assert error.message == f"expected Linux 5.10 or newer, the engine's host has {kernel}"
 
     def test_few_inotify_instances(self) -> None:
-        error = refused(dataclasses.replace(GOOD, inotify_instances=128))
+        error = refused(dataclasses.replace(GOOD, inotify_instances=64))
         assert error.place == "fs.inotify.max_user_instances"
-        assert "144 inotify instances for 3 nodes, this host allows 128" in error.message
+        assert "72 inotify instances for 3 nodes, this host allows 64" in error.message
         assert error.hint == "sudo sysctl fs.inotify.max_user_instances=512"
 
     def test_many_nodes_need_more_than_the_usual_advice(self) -> None:
-        error = refused(dataclasses.replace(GOOD, inotify_instances=512), nodes=12)
+        error = refused(dataclasses.replace(GOOD, inotify_instances=512), nodes=24)
         assert error.hint == "sudo sysctl fs.inotify.max_user_instances=576"
 
     def test_a_full_disk(self) -> None:
@@ -84,7 +84,7 @@ class TestLacks:
         )
 
     def test_a_smaller_topology_needs_less(self) -> None:
-        small = dataclasses.replace(GOOD, inotify_instances=48, disk_gib=2.0)
+        small = dataclasses.replace(GOOD, inotify_instances=24, disk_gib=2.0)
         check(small, topology(1), {})
         refused(small, nodes=2)
 
@@ -99,7 +99,7 @@ good_hosts = st.builds(
         st.sampled_from(["", ".0", ".12-generic", ".0-rc1", "-microsoft-standard-WSL2", ".6-linuxkit"]),
     )
     | st.sampled_from(["5.10.0", "5.15.167.4-microsoft-standard-WSL2", "", "unknown"]),
-    inotify_instances=st.none() | st.integers(48 * 9, 1 << 20),
+    inotify_instances=st.none() | st.integers(24 * 9, 1 << 20),
     disk_gib=st.none() | st.floats(18, 1e5),
 )
 values = st.sampled_from(
@@ -113,7 +113,7 @@ def test_a_good_host_is_never_refused(host: Host, nodes: int, given_values: dict
 
 
 @given(
-    st.sampled_from([{"kernel": "4.4.0"}, {"inotify_instances": 47}, {"disk_gib": 0.5}, {"cgroup": 1}]),
+    st.sampled_from([{"kernel": "4.4.0"}, {"inotify_instances": 23}, {"disk_gib": 0.5}, {"cgroup": 1}]),
     good_hosts,
     st.integers(1, 9),
 )

@@ -165,6 +165,7 @@ class TestChart:
             gzip.compress(b"no tar", mtime=0),
             gzip.compress(b"\0" * 1024, mtime=0),
         ],
+        ids=["empty", "text", "broken gzip", "no tar", "empty tar"],
     )
     def test_garbage(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "c.tgz"

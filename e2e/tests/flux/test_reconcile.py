@@ -38,12 +38,14 @@ def chart(status: str, reason: str = "", message: str = "") -> Object:
 
 
 def kustomization(name: str, status: str, reason: str = "", message: str = "") -> Object:
-    return conditioned(layer(name), status, reason, message)
+    made = layer(name)
+    made["spec"]["sourceRef"] = {"kind": "OCIRepository", "name": TREE}
+    return conditioned(made, status, reason, message)
 
 
 def at_revision(name: str, revision: str) -> Object:
     made = kustomization(name, "True")
-    made["status"]["lastAppliedRevision"] = revision
+    made["status"] |= {"lastAppliedRevision": revision, "lastAttemptedRevision": revision}
     return made
 
 
@@ -55,6 +57,13 @@ def deployment() -> Deployment:
         chart=Ref("source.toolkit.fluxcd.io/v1", "HelmChart", "cilium-cilium", "cilium"),
         target_namespace="cilium",
     )
+
+
+@pytest.fixture
+def redeployment(deployment: Deployment) -> Deployment:
+    deployment.release_layer = Ref.of(deployment.kustomizations[0])
+    deployment.digest = "sha256:new"
+    return deployment
 
 
 @pytest.fixture
@@ -213,27 +222,78 @@ class TestRelease:
         api.put(helm("False", "InstallFailed", "timed out"))
         assert "\n    Pod kube-system/agent, container m: ImagePullBackOff" in failed(kube, deployment)
 
+    def again(self, kube: Kube, deployment: Deployment, timeout_s: float = 300) -> None:
+        reconcile.wait_release(kube, deployment, timeout_s=timeout_s, progress=lambda _: None, again=True)
+
     def test_again_means_with_the_tree_as_it_is_now(
-        self, kube: Kube, api: MemoryTransport, deployment: Deployment
+        self, kube: Kube, api: MemoryTransport, redeployment: Deployment
     ) -> None:
-        deployment.release_layer = Ref.of(deployment.kustomizations[0])
-        deployment.digest = "sha256:new"
-        api.watchers = 2  # the release is ready and not watched
         api.put(helm("True"))
         api.put(at_revision("cilium", "sha256:old"))
         api.later(5, lambda: api.put(at_revision("policies", "latest@sha256:new")))
         api.last(10, lambda: api.put(at_revision("cilium", "latest@sha256:new")))
-        reconcile.wait_release(kube, deployment, timeout_s=300, progress=lambda _: None, again=True)
+        self.again(kube, redeployment)
         assert api.clock.now == 1010
 
-    def test_again_in_vain(self, kube: Kube, api: MemoryTransport, deployment: Deployment) -> None:
-        deployment.release_layer = Ref.of(deployment.kustomizations[0])
-        deployment.digest = "sha256:new"
-        api.watchers = 2
+    def test_again_a_release_that_was_ready_must_become_so_again(
+        self, kube: Kube, api: MemoryTransport, redeployment: Deployment
+    ) -> None:
+        api.put(helm("True"))
+        api.put(at_revision("cilium", "sha256:old"))
+        upgrading = {**helm("True"), "metadata": {**helm("True")["metadata"], "generation": 2}}
+
+        def applied() -> None:
+            api.put(upgrading)
+            api.put(at_revision("cilium", "latest@sha256:new"))
+
+        api.later(5, applied)
+        api.last(90, lambda: api.put(helm("True")))
+        self.again(kube, redeployment)
+        assert api.clock.now == 1090
+
+    def test_again_old_failures_are_past(
+        self, kube: Kube, api: MemoryTransport, redeployment: Deployment
+    ) -> None:
+        api.put(helm("False", "InstallFailed", "of the old tree"))
+        api.put(chart("False", "InvalidChartReference", "of the old tree"))
+        api.put(kustomization("cilium", "False", "BuildFailed", "of the old tree"))
+
+        def applied() -> None:
+            api.put(chart("True"))
+            api.put(helm("Unknown", "Progressing"))
+            api.put(at_revision("cilium", "latest@sha256:new"))
+
+        api.later(5, applied)
+        api.last(10, lambda: api.put(helm("True")))
+        self.again(kube, redeployment)
+        assert api.clock.now == 1010
+
+    def test_again_new_failures_are_not(
+        self, kube: Kube, api: MemoryTransport, redeployment: Deployment
+    ) -> None:
+        failing = kustomization("cilium", "False", "BuildFailed", "of the new tree")
+        failing["status"]["lastAttemptedRevision"] = "latest@sha256:new"
+        api.put(helm("True"))
+        api.last(5, lambda: api.put(failing))
+        with pytest.raises(ReconcileError, match="of the new tree"):
+            self.again(kube, redeployment)
+
+    def test_again_a_release_that_fails_while_its_layer_waits_for_it(
+        self, kube: Kube, api: MemoryTransport, redeployment: Deployment
+    ) -> None:
+        waiting = kustomization("cilium", "Unknown", "Progressing", "Running health checks")
+        waiting["status"]["lastAttemptedRevision"] = "latest@sha256:new"
+        api.put(helm("True"))
+        api.later(5, lambda: api.put(waiting))
+        api.later(10, lambda: api.put(helm("False", "UpgradeFailed", "of the new tree")))
+        with pytest.raises(ReconcileError, match="of the new tree"):
+            self.again(kube, redeployment)
+
+    def test_again_in_vain(self, kube: Kube, api: MemoryTransport, redeployment: Deployment) -> None:
         api.put(helm("True"))
         api.put(at_revision("cilium", "sha256:old"))
         with pytest.raises(ReconcileError, match="expected Kustomization to be ready within 60 s"):
-            reconcile.wait_release(kube, deployment, timeout_s=60, progress=lambda _: None, again=True)
+            self.again(kube, redeployment, timeout_s=60)
 
     def test_a_chart_ref_has_no_helm_chart(self, deployment: Deployment) -> None:
         deployment.chart = Ref("", "")
@@ -299,11 +359,20 @@ class TestLayers:
 
     def test_one_fails(self, alone: tuple[Kube, MemoryTransport], deployment: Deployment) -> None:
         kube, api = alone
-        api.put(kustomization("policies", "False", "ReconciliationFailed", "dry-run failed: unknown field"))
-        with pytest.raises(ReconcileError, match="dry-run failed: unknown field"):
+        api.put(kustomization("policies", "False", "BuildFailed", "kustomize build failed: no such file"))
+        with pytest.raises(ReconcileError, match="kustomize build failed: no such file"):
             self.wait(kube, deployment)
 
-    def test_a_failure_that_changes_its_words_is_given_time_anew(
+    def test_a_failure_that_flux_tries_again_may_pass(
+        self, alone: tuple[Kube, MemoryTransport], deployment: Deployment
+    ) -> None:
+        kube, api = alone
+        api.put(kustomization("cilium", "True"))
+        api.put(kustomization("policies", "False", "ReconciliationFailed", "no webhook answers"))
+        api.later(20, lambda: api.put(kustomization("policies", "True")))
+        self.wait(kube, deployment)
+
+    def test_a_failure_that_lasts_ends_the_wait_whatever_its_words(
         self, alone: tuple[Kube, MemoryTransport], deployment: Deployment
     ) -> None:
         kube, api = alone
@@ -311,6 +380,18 @@ class TestLayers:
         for second in (0, 20, 40):
             text = f"attempt at {second}"
             api.later(second, lambda t=text: api.put(kustomization("policies", "False", "Odd", t)))
+        with pytest.raises(ReconcileError, match="attempt at 40"):
+            self.wait(kube, deployment)
+
+    def test_kinds_that_an_operator_registers_are_waited_for(
+        self, alone: tuple[Kube, MemoryTransport], deployment: Deployment
+    ) -> None:
+        kube, api = alone
+        api.put(kustomization("cilium", "True"))
+        words = 'dry-run failed: no matches for kind "CiliumNetworkPolicy" in version "cilium.io/v2"'
+        for second in (0, 20, 40):
+            again = kustomization("policies", "False", "ReconciliationFailed", words)
+            api.later(second, lambda obj=again: api.put(obj))
         api.later(55, lambda: api.put(kustomization("policies", "True")))
         self.wait(kube, deployment)
 

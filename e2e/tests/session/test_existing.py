@@ -77,7 +77,7 @@ def session(api, prepared, monkeypatch, tmp_path):
         return api
 
     monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=transport))
-    monkeypatch.setattr(existing, "prepare", lambda options: prepared)
+    monkeypatch.setattr(existing, "prepare", lambda options, *, installs: prepared)
     monkeypatch.setattr(existing, "Kube", lambda found: Kube(found, clock=api.clock))
     said = []
 

@@ -40,18 +40,14 @@ def swept(world, registry, cluster):
 class TestDelete:
     def test_everything_of_it(self, world, registry, cluster):
         registry.write(record("ce2e-test"))
-        for end in ("kind.yaml", "timeline.json"):
-            (registry._folder / f"ce2e-test.{end}").touch()
-            (registry._folder / f"ce2e-test2.{end}").touch()
+        (registry._folder / "ce2e-test.kind.yaml").touch()
+        (registry._folder / "ce2e-test2.kind.yaml").touch()
         world.clusters = ["ce2e-test", "ce2e-test2"]
         world.containers = ["ce2e-test-artifacts"]
         teardown.delete(cluster(), world.engine(), registry)
         assert world.clusters == ["ce2e-test2"]
         assert world.log[1:] == ["delete", "ours", "remove ce2e-test-artifacts"]
-        assert sorted(file.name for file in registry._folder.iterdir()) == [
-            "ce2e-test2.kind.yaml",
-            "ce2e-test2.timeline.json",
-        ]
+        assert sorted(file.name for file in registry._folder.iterdir()) == ["ce2e-test2.kind.yaml"]
 
     def test_what_was_never_there(self, world, registry, cluster):
         teardown.delete(cluster(), world.engine(), registry)

@@ -50,10 +50,6 @@ class FakeContainer:
                 self.files[f"{folder}/{member.name}"] = (member.mode, content.read())
         return self.docker.takes_files
 
-    def logs(self, *, tail: int) -> bytes:
-        self.docker.check("logs")
-        return b"the end \xff\n"
-
     def start(self) -> None:
         self.docker.check("start")
         self.status = "running"
@@ -95,6 +91,7 @@ class FakeDocker:
         self.by_name: dict[str, FakeContainer] = {}
         self.local_images: dict[str, list[bytes]] = {}
         self.saved: list[str] = []
+        self.pulled: list[str] = []
         self.failures: dict[str, Exception] = {}
         self.takes_files = True
         self.closed = False
@@ -179,6 +176,12 @@ class FakeDocker:
         if ":" in name:
             raise docker.errors.ImageNotFound(f"no image {name}")
         raise docker.errors.NotFound(f"no container {name}")
+
+    def pull(self, name: str) -> str:
+        self.check("pull")
+        self.pulled.append(name)
+        self.local_images[name] = [b""]
+        return "{}"
 
     def get_image(self, name: str) -> Iterator[bytes]:
         self.check("get_image")

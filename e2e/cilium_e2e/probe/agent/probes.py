@@ -23,6 +23,13 @@ def named(line: bytes) -> str | None:
     return words[1] if len(words) > 1 and words[0] == BANNER else None
 
 
+def broken(error: OSError) -> Exception:
+    """What an agent's silence after the handshake is: no denial, for what policy drops shakes no hands."""
+    if error.errno in {None, errno.ETIMEDOUT}:
+        return Infra("after the handshake: the agent there did not say its name in time")
+    return OSError(error.errno, f"after the handshake: {error}")
+
+
 async def stream(shot: Shot, proto: int = socket.IPPROTO_TCP) -> None:
     """Connect and read the peer's name.
 
@@ -46,7 +53,7 @@ async def stream(shot: Shot, proto: int = socket.IPPROTO_TCP) -> None:
             name = named(line)
         except OSError as error:
             if spec.get("agent"):
-                raise OSError(error.errno or errno.ETIMEDOUT, f"after the handshake: {error}") from None
+                raise broken(error) from None
             line, name = b"", None
         if name is None and spec.get("agent") and not line:
             raise Ended("reset", "closed after the handshake, before a name")

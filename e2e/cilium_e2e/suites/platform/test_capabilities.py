@@ -44,6 +44,7 @@ def test_agents_have_no_capability_beyond_the_list(
             assert "SYS_MODULE" not in held, node
 
 
+@pytest.mark.usefixtures("disposable")  # it may ask a privileged pod what the node can give
 def test_agents_have_every_capability_of_the_list(
     kube: Kube,
     cluster: LiveCluster,

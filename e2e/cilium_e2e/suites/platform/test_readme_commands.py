@@ -18,6 +18,7 @@ from cilium_e2e.suites.demo import DEMO_POLICY, REQUIREMENT
 Run = Callable[[str], subprocess.CompletedProcess[str]]
 TIMEOUT_S = 30.0
 LAST_LINES = 10
+_CONTEXT = "CILIUM_E2E_CONTEXT"
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +31,17 @@ def namespace(cluster: LiveCluster) -> str:
 def environment(handle: Handle) -> dict[str, str]:
     """A shell's, with the cluster's kubeconfig and nothing of the user's own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("KUBE")}
-    return {**kept, "KUBECONFIG": str(handle.kubeconfig)}
+    return {**kept, "KUBECONFIG": str(handle.kubeconfig), _CONTEXT: handle.context}
 
 
 @pytest.fixture(scope="module")
 def run(environment: dict[str, str]) -> Run:
     """Runs a command line as somebody who copies it from the README."""
+    context = environment[_CONTEXT]
 
     def call(command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            _arguments(command),
+            _arguments(command, context),
             capture_output=True,
             check=False,
             env=environment,
@@ -50,10 +52,10 @@ def run(environment: dict[str, str]) -> Run:
     return call
 
 
-def _arguments(command: str) -> list[str]:
+def _arguments(command: str, context: str) -> list[str]:
     program, *arguments = shlex.split(command)
     assert program == "kubectl"
-    return [str(find_kubectl()), *arguments]
+    return [str(find_kubectl()), *(["--context", context] if context else []), *arguments]
 
 
 def _rows(done: subprocess.CompletedProcess[str]) -> list[dict[str, str]]:
@@ -149,7 +151,7 @@ def _forward(command: str, environment: dict[str, str]) -> Iterator[None]:
     Fails when it says nothing within the time, or ends.
     """
     with subprocess.Popen(
-        _arguments(command),
+        _arguments(command, environment[_CONTEXT]),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
