@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from cilium_e2e.cluster.engine import Engine
+from cilium_e2e.cluster.engine import Engine, adopt_context
 from cilium_e2e.cluster.kind import KindCluster
 from cilium_e2e.model import InputError
 from cilium_e2e.session.options import default_state
@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
         ClusterStateError: something could not be deleted.
     """
     registry = Registry(default_state())
+    adopt_context()  # so that this engine has one name, whoever asks
     if args.action == "list":
         return _list(registry)
     engine = Engine()
@@ -45,8 +46,7 @@ def _list(registry: Registry) -> int:
     engine = os.environ.get("DOCKER_HOST", "")
     for record in records:
         state = "in use" if registry.owned(record.name) else "kept" if record.keep else "left behind"
-        place = f"the engine {record.engine}" if record.engine else "the default engine"
-        where = "" if record.engine == engine else f", on {place}"
+        where = "" if record.engine == engine else f", on {record.engine or 'the default engine'}"
         ready = "" if record.handle else ", never ready"
         _say(f"{record.name}: topology {record.topology}, {state}{ready}{where}")
         if record.handle:

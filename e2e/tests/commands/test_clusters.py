@@ -68,6 +68,7 @@ def made(tmp_path, monkeypatch):
     for module in (clusters, teardown):
         monkeypatch.setattr(module, "KindCluster", KindCluster)
     monkeypatch.setattr(clusters, "Engine", Engine)
+    monkeypatch.setattr(clusters, "adopt_context", lambda: None)
     return found
 
 
@@ -97,7 +98,7 @@ class TestList:
             done = run("list")
         assert done.out.splitlines() == [
             "ce2e-dead: topology default, left behind, never ready",
-            "ce2e-elsewhere: topology default, kept, never ready, on the engine tcp://x:1",
+            "ce2e-elsewhere: topology default, kept, never ready, on tcp://x:1",
             "ce2e-kept: topology default, kept",
             "  KUBECONFIG=/state/ce2e-kept.kubeconfig",
             "ce2e-used: topology default, in use",
@@ -109,6 +110,13 @@ class TestList:
         made.record("ce2e-kept", keep=True)
         monkeypatch.setenv("DOCKER_HOST", "tcp://x:1")
         assert run("list").out.endswith("kept, never ready, on the default engine\n")
+
+    def test_the_user_s_docker_context_is_no_other_engine(self, made, run, monkeypatch):
+        """A run records the context's address; listing must not take it for somewhere else."""
+        made.record("ce2e-kept", engine="unix:///home/me/docker.sock", keep=True)
+        address = "unix:///home/me/docker.sock"
+        monkeypatch.setattr(clusters, "adopt_context", lambda: monkeypatch.setenv("DOCKER_HOST", address))
+        assert run("list").out == "ce2e-kept: topology default, kept, never ready\n"
 
 
 class TestDelete:

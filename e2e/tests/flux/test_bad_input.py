@@ -95,4 +95,4 @@ def test_a_policy_that_the_api_server_refuses(deployment: Deployment) -> None:
     text = told(lambda: reconcile.wait_layers(kube, deployment, timeout_s=600, progress=lambda _: None))
     assert text.startswith(f"Kustomization flux-system/policies: {words}")
     assert 'Unsupported value: "TPC"' in text
-    assert api.clock.now < 1060
+    assert api.clock.now < 1120, "it may pass, so it is given half a minute, and not the whole time"

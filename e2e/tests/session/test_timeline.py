@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cilium_e2e.session import timeline as timeline_module
 from cilium_e2e.session.timeline import Phase, Timeline
 
 
@@ -72,6 +73,34 @@ def test_progress_is_told_once_per_state(hand, said):
         "  release,   5.0 s: installing",
         "  release,   5.0 s: pulling",
     ]
+
+
+@pytest.mark.parametrize("state", ["pulling", ""])
+def test_a_phase_that_says_nothing_new_is_told_to_be_under_way(hand, said, monkeypatch, state):
+    """CI systems end jobs that are silent, and people think that they hang."""
+    monkeypatch.setattr(timeline_module, "_HEARTBEAT_S", 0.001)
+    beaten = threading.Event()
+
+    def say(line):
+        said.append(line)
+        if "20.0 s: still" in line:
+            beaten.set()
+
+    with Timeline(hand, say).phase("release") as progress:
+        if state:
+            progress(state)
+        hand.sleep(20)
+        assert beaten.wait(10)
+    beats = [line for line in said if "still" in line and "20.0 s" in line]
+    assert set(beats) == {f"  release,  20.0 s: still {state or 'under way'}"}
+
+
+def test_a_phase_that_is_over_is_not_told_any_more(hand, said, monkeypatch):
+    monkeypatch.setattr(timeline_module, "_HEARTBEAT_S", 0.001)
+    with Timeline(hand, said.append).phase("release"):
+        (beating,) = [thread for thread in threading.enumerate() if thread.name == "heartbeat release"]
+    beating.join(timeout=10)
+    assert not beating.is_alive()
 
 
 @pytest.mark.parametrize(
