@@ -13,6 +13,7 @@ from cilium_e2e.model import (
     EXIT_USAGE,
     Backend,
     BackendUnavailable,
+    Capability,
     ClusterStateError,
     HarnessError,
     KubeError,
@@ -132,6 +133,25 @@ def test_it_only_looks_and_nothing_is_ever_deleted(session, api, tmp_path):
     assert methods(api) <= {"get", "list", "watch"}
     assert api.closed
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "addresses", "expected"),
+    [
+        (1, ["10.0.0.2"], set()),
+        (2, ["10.0.0.2"], {Capability.MULTI_NODE}),
+        (2, ["10.0.0.2", "fc00::2"], {Capability.MULTI_NODE, Capability.DUAL_STACK}),
+    ],
+)
+def test_what_it_can_do_is_seen_on_itself(session, api, nodes, addresses, expected):
+    """No topology speaks of it."""
+    for name in ("a", "b"):
+        found = node(name)
+        found["status"]["addresses"] = [{"type": "InternalIP", "address": ip} for ip in addresses]
+        api.put(found)
+    if nodes == 1:
+        api.remove(Ref("v1", "Node", "b"))
+    assert session().start().info.capabilities == expected
 
 
 def test_its_tree_is_published_by_its_own_flux(session, api):

@@ -166,6 +166,13 @@ class TestFailures:
             run()
         assert "install" not in world.log
 
+    def test_a_cluster_that_this_engine_does_not_have(self, world, run, monkeypatch):
+        """kind made it somewhere else."""
+        monkeypatch.setattr(world.engine, "nodes", lambda engine, cluster: [])
+        with pytest.raises(EngineError, match="Do kind and DOCKER_HOST speak of the same engine"):
+            run()
+        assert world.log == ["engine"]
+
     def test_nodes_that_never_become_ready(self, world, run, monkeypatch):
         def never(*_, **__):
             raise ReconcileError("expected 2 nodes to be ready")
