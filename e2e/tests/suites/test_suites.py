@@ -36,7 +36,8 @@ def items(request) -> list[pytest.Item]:
             *("-c", str(SUITES / "pytest.toml"), "--rootdir", str(SUITES)),
             *("-p", "cilium_e2e.plugin", "-p", "no:cacheprovider"),
             *("-p", "no:hypothesispytest", "-p", "no:pytest_cov"),
-            *("--collect-only", "--backend=auto", f"--repository={ROOT}"),
+            # Plain: this process has imported the package, so nothing of it can be rewritten any more.
+            *("--assert=plain", "--collect-only", "--backend=auto", f"--repository={ROOT}"),
             str(SUITES),
         ],
         plugins=[collector],
