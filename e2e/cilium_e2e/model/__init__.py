@@ -1,7 +1,15 @@
 """The shared vocabulary: plain types and protocols, the lowest layer. Nothing here does I/O."""
 
 from cilium_e2e.model.clock import Clock, SystemClock
-from cilium_e2e.model.cluster import Backend, Cluster, ClusterInfo, NodeInfo, Prober, Revision
+from cilium_e2e.model.cluster import (
+    Backend,
+    Cluster,
+    ClusterInfo,
+    NodeInfo,
+    Prober,
+    Revision,
+    WorldAgent,
+)
 from cilium_e2e.model.endpoint import Endpoint, Identity
 from cilium_e2e.model.errors import (
     EXIT_INTERRUPTED,
@@ -24,6 +32,7 @@ from cilium_e2e.model.errors import (
     ValuesError,
     WaitTimeout,
 )
+from cilium_e2e.model.evidence import CheckRecord, Evidence
 from cilium_e2e.model.flow import (
     Flow,
     FlowFilter,
@@ -63,6 +72,7 @@ __all__ = [
     "Backend",
     "BackendUnavailable",
     "Capability",
+    "CheckRecord",
     "Clock",
     "Cluster",
     "ClusterInfo",
@@ -77,6 +87,7 @@ __all__ = [
     "EnforcementNotProven",
     "EngineError",
     "EventType",
+    "Evidence",
     "ExecStream",
     "Expectation",
     "Flow",
@@ -126,5 +137,6 @@ __all__ = [
     "Verdict",
     "WaitTimeout",
     "WatchEvent",
+    "WorldAgent",
     "looks_denied",
 ]

@@ -36,6 +36,14 @@ class NodeInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class WorldAgent:
+    """A probe agent outside the cluster, on the network its nodes are on: ``world:NAME``; IPv4 first."""
+
+    name: str
+    ips: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterInfo:
     """What a run says about its cluster in every report.
 
@@ -44,6 +52,8 @@ class ClusterInfo:
         backend: where it runs.
         topology: the topology's name.
         nodes: its nodes.
+        world: agents outside of it, none where it offers no place for them.
+        host_agents: node name to the pod (``namespace/pod``) of the agent on that node's own network.
         release: the HelmRelease under test, ``namespace/name``.
         cilium_namespace: where the agents run.
         capabilities: what tests may rely on.
@@ -58,6 +68,8 @@ class ClusterInfo:
     nodes: tuple[NodeInfo, ...]
     release: str
     cilium_namespace: str
+    world: tuple[WorldAgent, ...] = ()
+    host_agents: tuple[tuple[str, str], ...] = ()
     capabilities: frozenset[Capability] = frozenset()
     features: frozenset[str] = frozenset()
     versions: tuple[tuple[str, str], ...] = ()

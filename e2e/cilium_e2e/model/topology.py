@@ -24,6 +24,10 @@ class Capability(enum.Enum):
     POD_SECURITY = "pod-security"
     RESTRICTED_MODULES = "restricted-modules"
     CGROUP_V1 = "cgroup-v1"
+    WORLD = "world"
+    """Agents outside the cluster; kind has them always, whatever the topology."""
+    HOST_AGENTS = "host-agents"
+    """Agents on the nodes' own networks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,17 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "requires(*names): skip unless there are these features, capabilities, or policy:NAMESPACE/NAME",
     )
+    config.addinivalue_line(
+        "markers",
+        "disruptive: runs alone on its cluster, after all other tests, because it would disturb them",
+    )
     if config.getoption("--backend") is None:
         return
     # They import the whole harness.
-    from cilium_e2e.plugin import fixtures, lifecycle, requirements  # noqa: PLC0415
+    from cilium_e2e.plugin import exclusive, fixtures, lifecycle, requirements  # noqa: PLC0415
 
     config.pluginmanager.register(lifecycle.plugin_for(config), "cilium-e2e-lifecycle")
+    lock = exclusive.Exclusive(lambda: config.stash[lifecycle.HANDLE].lock)
+    config.pluginmanager.register(lock, "cilium-e2e-exclusive")
     config.pluginmanager.register(fixtures, "cilium-e2e-fixtures")
     config.pluginmanager.register(requirements, "cilium-e2e-requirements")

@@ -15,10 +15,11 @@ from cilium_e2e.cluster.kind import KindCluster
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Backend, BackendUnavailable, Target
+from cilium_e2e.plugin.evidence import evidence_of
 from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS, tree
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
-from cilium_e2e.scenario import PodSpec, ServiceSpec, deploy, namespace
+from cilium_e2e.scenario import Lab, PodSpec, ServiceSpec, deploy, namespace
 from cilium_e2e.session import Handle, Options
 from cilium_e2e.session.attach import attach
 
@@ -91,6 +92,12 @@ def kube(cluster: LiveCluster) -> Kube:
 def repository(pytestconfig: pytest.Config) -> Repository:
     """The tree under test."""
     return tree(pytestconfig)
+
+
+@pytest.fixture
+def lab(cluster: LiveCluster, kube: Kube, handle: Handle, request: pytest.FixtureRequest) -> Lab:
+    """The test's place of work; what is done in it becomes evidence in every report."""
+    return Lab(cluster, kube, image=handle.agent_image, evidence=evidence_of(request.node))
 
 
 @pytest.fixture(scope="session")

@@ -2,17 +2,21 @@
 
 from cilium_e2e.scenario.isolation import isolate
 from cilium_e2e.scenario.judgement import Check, Judged, Judgement, judge, require
-from cilium_e2e.scenario.policies import enforce
+from cilium_e2e.scenario.lab import InForce, Lab
+from cilium_e2e.scenario.policies import enforce, enforce_all
 from cilium_e2e.scenario.workload import PodSpec, ServiceSpec, deploy, namespace, remove
 
 __all__ = [
     "Check",
+    "InForce",
     "Judged",
     "Judgement",
+    "Lab",
     "PodSpec",
     "ServiceSpec",
     "deploy",
     "enforce",
+    "enforce_all",
     "isolate",
     "judge",
     "namespace",

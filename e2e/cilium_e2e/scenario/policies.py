@@ -25,38 +25,43 @@ _FIRST_LOOK_S = 1.0
 def enforce(
     cluster: Cluster, kube: Kube, policy: Object, endpoints: Sequence[str], timeout_s: float = 30.0
 ) -> tuple[PolicyRef, Proof]:
-    """Apply a policy and wait until every endpoint enforces it. Removing it is the caller's, also on errors.
+    """Apply one policy and wait until every endpoint enforces it; see :func:`enforce_all`."""
+    refs, proof = enforce_all(cluster, kube, [policy], endpoints, timeout_s)
+    return refs[0], proof
+
+
+def enforce_all(
+    cluster: Cluster,
+    kube: Kube,
+    policies: Sequence[Object],
+    endpoints: Sequence[str],
+    timeout_s: float = 30.0,
+) -> tuple[list[PolicyRef], Proof]:
+    """Apply policies and wait until every endpoint enforces them; removing them is the caller's.
 
     Args:
         cluster: where.
         kube: its API.
-        policy: the object.
-        endpoints: ``namespace/pod`` of those that must enforce it.
+        policies: the objects.
+        endpoints: ``namespace/pod`` of those that must enforce them.
         timeout_s: how long, in seconds.
 
     Raises:
-        PolicyError: the API server or Cilium refuses it; the message holds their words.
-        EnforcementNotProven: it was neither refused nor enforced in time.
+        PolicyError: the API server or Cilium refuses one; the message holds their words.
+        EnforcementNotProven: neither refused nor enforced in time.
     """
     clock = cluster.clock
     start = clock.monotonic()
-    try:
-        stored = kube.apply(policy)
-    except KubeError as error:
-        if error.status not in {400, 422}:
-            raise
-        raise PolicyError(
-            f"the API server refuses the policy: {error.message}", place=str(Ref.of(policy))
-        ) from error
-    live = Ref.of(stored)
-    ref = PolicyRef(live.kind, live.namespace, live.name, stored["metadata"]["uid"])
+    live = [_apply(kube, policy) for policy in policies]
+    refs = [PolicyRef(o["kind"], Ref.of(o).namespace, Ref.of(o).name, o["metadata"]["uid"]) for o in live]
     patience_s = _FIRST_LOOK_S
     while True:
         left_s = timeout_s - (clock.monotonic() - start)
         try:
-            proof = cluster.prove([ref], endpoints, timeout_s=min(patience_s, max(left_s, 0.0)))
+            proof = cluster.prove(refs, endpoints, timeout_s=min(patience_s, max(left_s, 0.0)))
         except EnforcementNotProven as error:
-            _refused(kube, live)
+            for stored in live:
+                _refused(kube, Ref.of(stored))
             if clock.monotonic() - start >= timeout_s:
                 missing = error.message.split(": ", 1)[-1]
                 raise EnforcementNotProven(
@@ -64,7 +69,18 @@ def enforce(
                 ) from error
             patience_s *= 2
         else:
-            return ref, dataclasses.replace(proof, realized_s=clock.monotonic() - start)
+            return refs, dataclasses.replace(proof, realized_s=clock.monotonic() - start)
+
+
+def _apply(kube: Kube, policy: Object) -> Object:
+    try:
+        return kube.apply(policy)
+    except KubeError as error:
+        if error.status not in {400, 422}:
+            raise
+        raise PolicyError(
+            f"the API server refuses the policy: {error.message}", place=str(Ref.of(policy))
+        ) from error
 
 
 def _refused(kube: Kube, policy: Ref) -> None:

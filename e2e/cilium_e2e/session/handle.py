@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from cilium_e2e.model import Backend, Capability, ClusterInfo, Difference, NodeInfo
+from cilium_e2e.model import Backend, Capability, ClusterInfo, Difference, NodeInfo, WorldAgent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +26,11 @@ class Handle:
     agent_image: str
     timeline: tuple[str, ...] = ()
     context: str = ""
+
+    @property
+    def lock(self) -> Path:
+        """The file that the cluster's users meet at, to share it or to have it alone for a while."""
+        return self.kubeconfig.parent / f"{self.info.name}.users.db"
 
     def to_data(self) -> dict[str, Any]:
         """As nested dictionaries, lists and strings."""
@@ -49,6 +54,8 @@ class Handle:
         info["capabilities"] = frozenset(Capability(c) for c in info["capabilities"])
         info["features"] = frozenset(info["features"])
         info["nodes"] = tuple(NodeInfo(n["name"], n["role"], tuple(n["ips"])) for n in info["nodes"])
+        info["world"] = tuple(WorldAgent(w["name"], tuple(w["ips"])) for w in info["world"])
+        info["host_agents"] = tuple((node, pod) for node, pod in info["host_agents"])
         info["versions"] = tuple((name, version) for name, version in info["versions"])
         info["differences"] = tuple(Difference(**d) for d in info["differences"])
         return cls(
