@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from cilium_e2e.cluster.agents import CiliumAgents
-from cilium_e2e.cluster.enforcement import prove
+from cilium_e2e.cluster.enforcement import Enforcement
 from cilium_e2e.cluster.relay_link import RelayLink
 from cilium_e2e.hubble import complete_flows
 from cilium_e2e.hubble.relay import RelaySource
@@ -61,6 +61,7 @@ class LiveCluster:
         self._publisher = publisher
         self.api = Kube(transport, clock=self._clock)
         self.agents = CiliumAgents(self.api, info.cilium_namespace)
+        self._enforcement = Enforcement(self.api, self.agents)
         self._probers: dict[Target, BatchClient] = {}
         self._relay: RelaySource | None = None
         self._lock = threading.Lock()
@@ -147,7 +148,7 @@ class LiveCluster:
         timeout_s: float = 30.0,
     ) -> Proof:
         """See :class:`~cilium_e2e.model.Cluster`."""
-        return prove(self.agents, self._clock, policies, endpoints, gone=gone, timeout_s=timeout_s)
+        return self._enforcement.prove(policies, endpoints, gone=gone, timeout_s=timeout_s)
 
     def close(self) -> None:
         """See :class:`~cilium_e2e.model.Cluster`."""

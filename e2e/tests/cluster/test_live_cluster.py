@@ -343,11 +343,19 @@ class TestAgents:
         api.put(agent)
         rules, _, _ = (FOLDER / "cilium-dbg-policy-get.txt").read_text().rpartition("Revision: ")
         endpoints = (FOLDER / "cilium-dbg-endpoint-list-demo-policy.json").read_text()
+        addresses = {
+            address["ipv4"]: entry["status"]["identity"]["id"]
+            for entry in json.loads(endpoints)
+            for address in entry["status"]["networking"]["addressing"]
+            if "ipv4" in address
+        }
+        ipcache = json.dumps({f"{ip}/32": [f"identity={number}"] for ip, number in addresses.items()})
 
         def answer(ref: Ref, container: str, command: Any) -> FakeExec:
             if "endpoint" in command:
                 return FakeExec(*endpoints.splitlines())
-            return FakeExec(json.dumps({"policy": rules, "revision": 4}))
+            policies = json.dumps({"policy": rules, "revision": 4})
+            return FakeExec(policies, *endpoints.splitlines(), ipcache, "[]")
 
         api.on_exec = answer
 
