@@ -95,6 +95,11 @@ class CiliumAgents:
         self._kube = kube
         self._namespace = namespace
 
+    @property
+    def namespace(self) -> str:
+        """Where they run."""
+        return self._namespace
+
     def pods(self) -> list[AgentPod]:
         """The running agents, by node.
 
