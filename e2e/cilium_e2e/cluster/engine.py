@@ -257,6 +257,15 @@ class Engine:
         except _ERRORS as error:
             raise _failed(f"removing container {container}", error) from error
 
+    def pause(self, container: str) -> None:
+        """Freeze all processes of a container."""
+        self._try(lambda: self._get(container).pause(), f"pausing {container}")
+
+    def unpause(self, container: str) -> None:
+        """Let a frozen container go on; one that is not frozen is fine."""
+        if self._try(lambda: self._get(container).status, f"looking up container {container}") == "paused":
+            self._try(lambda: self._get(container).unpause(), f"unpausing {container}")
+
     def close(self) -> None:
         """Release connections."""
         self._docker.close()

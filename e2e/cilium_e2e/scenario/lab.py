@@ -81,7 +81,14 @@ class Lab:
             EnforcementNotProven: all were met, but a policy believed in force was not there any more, so that
                 this proves nothing.
         """
+        sources = {check.probe.source for check in checks}
+        before = {source: self._reopened(source) for source in sources}
         judgement = judge(self.cluster, checks, converge_s=converge_s, hold=hold)
+        if lost := [
+            f"{s}: {n} times" for s in sorted(sources, key=str) if (n := self._reopened(s) - before[s])
+        ]:
+            # Survived, but not hidden.
+            self.evidence.notes["streams lost and opened anew"] = ", ".join(lost)
         self.evidence.checks += [
             CheckRecord(
                 entry.check.probe,
@@ -225,6 +232,10 @@ class Lab:
         except ClusterStateError as error:
             error.message = "\n  ".join([error.message, *self.causes(flows=flows)])
             raise
+
+    def _reopened(self, source: Target) -> int:
+        """How often a source's stream was lost and opened anew; 0 where its prober has no stream."""
+        return int(getattr(self.cluster.prober(source), "reopened", 0))
 
     def _believed(self) -> tuple[PolicyRef, ...]:
         """The policies in force; of one that was changed in an inner block, the change."""

@@ -418,3 +418,24 @@ class TestDiskFull:
         with pytest.raises(EngineError) as caught:
             engine.ours("x")
         assert caught.value.hint == ""
+
+
+class TestPaused:
+    def test_a_container_is_frozen_and_goes_on(self, engine: Engine, fake: FakeDocker) -> None:
+        container = fake.by_name["n1"] = FakeContainer(fake, "n1")
+        calls: list[str] = []
+
+        def become(status: str) -> None:
+            calls.append(status)
+            container.status = status
+
+        container.pause = lambda: become("paused")  # type: ignore[attr-defined]
+        container.unpause = lambda: become("running")  # type: ignore[attr-defined]
+        engine.pause("n1")
+        engine.unpause("n1")
+        engine.unpause("n1")
+        assert calls == ["paused", "running"], "one that runs is left alone"
+
+    def test_one_that_is_not_there(self, engine: Engine) -> None:
+        with pytest.raises(EngineError, match="pausing n9"):
+            engine.pause("n9")

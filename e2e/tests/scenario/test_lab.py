@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -55,7 +55,7 @@ class Cluster:
     proven: bool = True
     flow_error: Exception | None = None
     asked: list[str] = field(default_factory=list)
-    before_probes: Callable[[], object] = lambda: None
+    reopened: int = 0
 
     @property
     def info(self) -> ClusterInfo:
@@ -66,7 +66,6 @@ class Cluster:
         return self.api.clock
 
     def prober(self, source: Target):
-        self.before_probes()
         return self
 
     def run(self, batch: Sequence[Probe]) -> list[Outcome]:
@@ -199,6 +198,20 @@ def test_a_probe_agent_killed_mid_run_is_named(lab: Lab, cluster: Cluster, api: 
     cluster.kind = OutcomeKind.INFRA_ERROR
     api.remove(Ref("v1", "Pod", "a", "ns"))
     assert failure(lab, DENIED)[1] == "  likely cause: probe agent down: pod ns/a does not exist"
+
+
+def test_a_stream_that_was_lost_once_is_survived_and_told(lab: Lab, cluster: Cluster) -> None:
+    lab.judge([DENIED])
+    assert "streams lost and opened anew" not in lab.evidence.notes
+    run = cluster.run
+
+    def lost_once(batch: Sequence[Probe]) -> list[Outcome]:
+        cluster.reopened = 1
+        return run(batch)
+
+    cluster.run = lost_once  # type: ignore[method-assign]
+    lab.judge([DENIED])
+    assert lab.evidence.notes["streams lost and opened anew"] == "ns/a: 1 times"
 
 
 def test_times_are_evidence(lab: Lab) -> None:
