@@ -7,13 +7,11 @@ because a node that hangs shows by exactly that.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from cilium_e2e.cluster.agents import CiliumAgents
+from cilium_e2e.cluster.bounded import at_once
 from cilium_e2e.cluster.symptoms import (
     Cause,
     Finding,
@@ -26,14 +24,13 @@ from cilium_e2e.cluster.symptoms import (
     workload,
 )
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import HarnessError, PolicyRef
+from cilium_e2e.model import PolicyRef
 
 BUDGET_S = 5.0
 _INNER_S = 0.9
 """How much of the budget a look that asks several agents gives them."""
 _MOST_FINDINGS = 8
 _BETWEEN = "the network between nodes"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,36 +113,6 @@ def diagnose(
     # A stable sort: a cause that the failure points at, then the more likely ones.
     findings.sort(key=lambda finding: (not first.get(finding.cause, False), finding.cause.rank))
     return Diagnosis(tuple(findings), tuple(found), unanswered)
-
-
-def at_once(looks: Mapping[str, Callable[[], T]], budget_s: float) -> tuple[dict[str, T], dict[str, str]]:
-    """Make looks in parallel; answers the results by name, and why the others have none."""
-    pending: dict[str, Future[T]] = {name: _started(look, name) for name, look in looks.items()}
-    wait(pending.values(), timeout=budget_s)
-    done: dict[str, T] = {}
-    failed: dict[str, str] = {}
-    for name, future in pending.items():
-        if not future.done():
-            failed[name] = f"no answer within {budget_s:.1f} s"
-        elif (error := future.exception()) is not None:
-            failed[name] = str(error) if isinstance(error, HarnessError) else repr(error)
-        else:
-            done[name] = future.result()
-    return done, failed
-
-
-def _started(look: Callable[[], T], name: str) -> Future[T]:
-    """A look in a thread that nobody waits for at the end: a node that hangs must not hang the run."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(look())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and hides nothing
-            future.set_exception(error)
-
-    threading.Thread(target=run, name=f"look-{name}", daemon=True).start()
-    return future
 
 
 def _between(kube: Kube, agents: CiliumAgents, suspects: Suspects, budget_s: float) -> list[Finding]:

@@ -20,6 +20,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cilium_e2e.cluster.agents import AgentPod, AgentState, CiliumAgents
+from cilium_e2e.cluster.bounded import started
 from cilium_e2e.cluster.surroundings import Surroundings, read, wrong_backends, wrong_identities
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
@@ -34,6 +35,8 @@ from cilium_e2e.model import (
 
 # Realization takes about 0.25 s; asking more often than this only loads the agents.
 _POLL_S = 0.05
+# An agent that hangs is asked anew after this; its own time limit counts from when its exec has been opened.
+_ANSWER_S = 12.0
 _MOST_LINES = 12
 _Held = dict[str, str]
 """Node name to a policy's rules there."""
@@ -138,9 +141,12 @@ class _Attempt:
 
         def ask(agent: AgentPod) -> _Answer:
             try:
-                return _Answer(agent.node, agents.state(agent))
+                state = started(lambda: agents.state(agent), agent.node).result(_ANSWER_S)
             except ClusterStateError as error:
                 return _Answer(agent.node, None, _passing(error))
+            except TimeoutError:
+                return _Answer(agent.node, None, f"no answer within {_ANSWER_S:g} s")
+            return _Answer(agent.node, state)
 
         try:
             # Before the agents: what is changed after this is not waited for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cilium_e2e.cluster import enforcement as enforcement_module
 from cilium_e2e.cluster.agents import AgentPod, AgentPolicies, AgentState
 from cilium_e2e.cluster.datapath import Backend, Frontend
 from cilium_e2e.cluster.enforcement import Enforcement
@@ -210,6 +212,23 @@ def test_a_silent_agent_is_no_proof_and_no_end(n1: Agent, n2: Agent, error: Exce
     agents = FakeAgents(n1, n2)
     agents.steps = [lambda: None, back]
     assert len(run(agents, "default/a", "default/c").endpoints) == 2
+
+
+def test_an_agent_that_hangs_holds_up_nobody_for_long(
+    n1: Agent, n2: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enforcement_module, "_ANSWER_S", 0.1)
+    n1.change("u-demo")
+    n1.realize()
+    let_go = threading.Event()
+    agents = FakeAgents(n1, n2)
+    state = agents.state
+    agents.state = lambda agent: (agent.node == "n2" and let_go.wait(10.0), state(agent))[1]  # type: ignore[method-assign]
+    with pytest.raises(
+        EnforcementNotProven, match=r"the agent on n2 did not answer \(no answer within 0\.1 s\)"
+    ):
+        run(agents, "default/a", timeout_s=0.0)
+    let_go.set()
 
 
 def test_agents_that_are_all_being_restarted_are_waited_for(n1: Agent) -> None:
