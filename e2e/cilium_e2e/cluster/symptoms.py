@@ -54,14 +54,26 @@ class Finding(NamedTuple):
         return f"{self.cause.value}: {self.detail}"
 
 
-def policies(api: KubeTransport, believed: Sequence[PolicyRef]) -> list[Finding]:
-    """Policies that are not on the API any more as they were applied."""
+def policies(api: KubeTransport, believed: Sequence[PolicyRef], *, refused: bool = True) -> list[Finding]:
+    """Policies that are not on the API any more as they were applied.
+
+    Args:
+        api: the API.
+        believed: the policies.
+        refused: whether one counts that Cilium calls invalid. Its word carries no generation, so it may be
+            about what stood there before; of a policy that is proven enforced it says nothing.
+    """
     found = []
     for policy in believed:
-        live = _find(
-            api, Ref(_GROUPS.get(policy.kind, _CILIUM_GROUP), policy.kind, policy.name, policy.namespace)
-        )
-        if text := _unlike(api, policy, live):
+        group = _GROUPS.get(policy.kind, _CILIUM_GROUP)
+        live = _find(api, Ref(group, policy.kind, policy.name, policy.namespace))
+        text = _unlike(api, policy, live)
+        if live is not None and not text and refused:
+            valid = condition(live, "Valid") or {}
+            text = (
+                f"is refused by Cilium: {valid.get('message', '')}" if valid.get("status") == "False" else ""
+            )
+        if text:
             found.append(Finding(Cause.POLICY, f"{policy} {text}"))
     return found
 
@@ -197,8 +209,7 @@ def _unlike(api: KubeTransport, policy: PolicyRef, live: Object | None) -> str:
             f"was changed behind the run's back (generation {policy.generation} became "
             f"{meta.get('generation')}){_manager(meta)}"
         )
-    valid = condition(live, "Valid") or {}
-    return f"is refused by Cilium: {valid.get('message', '')}" if valid.get("status") == "False" else ""
+    return ""
 
 
 def _manager(meta: Mapping[str, Any]) -> str:

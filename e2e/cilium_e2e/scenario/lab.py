@@ -244,7 +244,8 @@ class Lab:
     def _still_in_force(self) -> None:
         """Raise when a policy believed in force is not there as it was: what was judged proves nothing."""
         believed = self._believed()
-        if wrong := policy_troubles(self.kube.transport, believed):
+        wrong = self.kube.retry(lambda: policy_troubles(self.kube.transport, believed, refused=False))
+        if wrong:
             self.evidence.notes["diagnosis"] = "\n".join(map(str, wrong))
             raise EnforcementNotProven(
                 f"all probes came out as expected, but not under the policies: {'; '.join(map(str, wrong))}",

@@ -16,6 +16,7 @@ from cilium_e2e.model import (
     Evidence,
     Expectation,
     FlowsLost,
+    KubeError,
     Object,
     Outcome,
     OutcomeKind,
@@ -140,6 +141,18 @@ def test_without_its_policy_no_success_counts(lab: Lab, api: SmallCluster, clust
     assert f"all probes came out as expected, but not under the policies: {DELETED}" in str(caught.value)
     assert lab.evidence.notes["diagnosis"] == DELETED
     lab.judge([REACHED])
+
+
+def test_neither_a_passing_error_nor_an_old_refusal_breaks_what_is_proven(
+    lab: Lab, api: SmallCluster
+) -> None:
+    """Cilium's word on a policy carries no generation, and may speak of the one before."""
+    with lab.in_force([POLICY], [B]):
+        api.change(
+            POLICY_REF, status={"conditions": [{"type": "Valid", "status": "False", "message": "old"}]}
+        )
+        api.fail("get", KubeError(503, "Unavailable", "busy"), kind="CiliumNetworkPolicy")
+        lab.judge([DENIED])
 
 
 def test_a_change_made_by_the_test_itself_is_in_force(lab: Lab) -> None:
