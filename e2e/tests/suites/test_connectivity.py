@@ -20,13 +20,13 @@ from support.network import Network, grid
 
 FILES = (
     *("pods", "services", "session_affinity", "hosts", "api_server", "node_ports"),
-    *("world", "dns", "payloads", "ipv6"),
+    *("world", "dns", "payloads", "ipv6", "endpoints"),
 )
 Case = tuple[Callable[..., None], dict[str, object]]
 
 
 def cases() -> Iterator[tuple[str, Case]]:
-    """Each test of the suite with each of its parameters; all but what needs pods that come and go."""
+    """Each test of the suite with each of its parameters."""
     for file in FILES:
         module = importlib.import_module(f"cilium_e2e.suites.connectivity.test_{file}")
         for name, test in inspect.getmembers(module, inspect.isfunction):
@@ -67,8 +67,13 @@ def run(name: str, *faults: str) -> Network:
         "hosts": hosts,
         "backend": network.grid.servers[0],
         "settles": settles,
+        "nodes": [node.name for node in network.info.nodes],
+        "clients": [pod.target for pod in network.grid.clients],
+        "start": network.start,
         **values,
     }
+    if "shared" in inspect.signature(test).parameters:
+        fixtures["shared"] = network.expose("shared")
     test(**{key: fixtures[key] for key in inspect.signature(test).parameters})
     return network
 
@@ -96,6 +101,7 @@ FAULTS = {
     "nodes are cut": {"pods::pods_reach_each_other_between_nodes[0]", "hosts::nodes_reach_every_pod[0]"},
     "a stranger answers": {"services::a_service_is_reached_at_its_address[0]"},
     "a backend is left out": {f"services::every_backend_of_a_service_answers[{n}]" for n in range(3)},
+    "the dead are remembered": {"endpoints::a_service_follows_its_pods[0]"},
     "hairpins are lost": {"services::a_pod_reaches_itself_through_its_service[0]"},
     "headless lacks one": {"services::a_headless_service_leads_to_its_pods[0]"},
     "no affinity": {f"session_affinity::a_client_stays_with_one_backend[{n}]" for n in range(2)},

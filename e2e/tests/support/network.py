@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cilium_e2e.model import (
@@ -16,6 +16,7 @@ from cilium_e2e.model import (
     OutcomeKind,
     Probe,
     Protocol,
+    Ref,
     Target,
     TargetKind,
     WorldAgent,
@@ -76,6 +77,7 @@ class Network:
         for name, agents in {"one": WORLD[:1], "two": WORLD[1:], "both": WORLD, "any": WORLD[:1]}.items():
             self.names[f"{name}.{ZONE}"] = [ip for agent in agents for ip in agent.ips]
         self.turns = itertools.count()
+        self.gone: list[Place] = []
         self.bound: dict[tuple[object, ...], Place] = {}
 
     def expose(self, purpose: str, *, backends: Sequence[Pod] = (), **options: object) -> Object:
@@ -106,6 +108,34 @@ class Network:
         """A Service changed by somebody; so much of an API façade a test may use."""
         self.services[obj["metadata"]["name"]]["spec"] |= {"sessionAffinity": obj["spec"]["sessionAffinity"]}
         return obj
+
+    def start(self, name: str, node: str) -> Pod:
+        """A server that comes, behind every Service there is."""
+        number = next(_NUMBERS)
+        pod = Pod(Target.pod("ns", name), node, (f"10.0.9.{number}", f"fd00::9:{number}"))
+        place = Place(pod.target, pod.ips, node)
+        self.places.append(place)
+        for service in self.services.values():
+            service["backends"].append(place)
+        return pod
+
+    def delete(self, ref: Ref) -> None:
+        """A pod that goes."""
+        self.gone += [place for place in self.places if place.target == Target.pod("ns", ref.name)]
+        self.places = [place for place in self.places if place not in self.gone]
+        if "the dead are remembered" not in self.faults:
+            for service in self.services.values():
+                service["backends"] = [place for place in service["backends"] if place not in self.gone]
+
+    def wait(self, ref: Ref, until: Callable[[Sequence[Object]], object], **options: object) -> object:
+        """As Kubernetes knows it, whatever Cilium makes of it."""
+        if ref.kind == "Pod":
+            return until([])
+        (service,) = self.services.values()
+        ips = [place.ips[0] for place in service["backends"] if place not in self.gone]
+        found = until([{"endpoints": [{"addresses": [ip]} for ip in ips]}])
+        assert found, f"the test awaits other backends than {ips}"
+        return found
 
     def prober(self, source: Target) -> _Prober:
         return _Prober(self, next(place for place in self.places if place.target == source))
@@ -230,6 +260,8 @@ class Network:
             shared = "one affinity for all" in self.faults
             key = (ip, probe.port, None if shared else source.target)
             chosen = self.bound.setdefault(key, chosen)
+        if chosen in self.gone:
+            return None
         return chosen if "a stranger answers" not in self.faults else self.places[2]
 
 
