@@ -102,6 +102,7 @@ FAULTS = {
     "a stranger answers": {"services::a_service_is_reached_at_its_address[0]"},
     "a backend is left out": {f"services::every_backend_of_a_service_answers[{n}]" for n in range(3)},
     "the dead are remembered": {"endpoints::a_service_follows_its_pods[0]"},
+    "the dead are asked now and then": {"endpoints::a_service_follows_its_pods[0]"},
     "hairpins are lost": {"services::a_pod_reaches_itself_through_its_service[0]"},
     "headless lacks one": {"services::a_headless_service_leads_to_its_pods[0]"},
     "no affinity": {f"session_affinity::a_client_stays_with_one_backend[{n}]" for n in range(2)},

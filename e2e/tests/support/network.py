@@ -78,6 +78,7 @@ class Network:
             self.names[f"{name}.{ZONE}"] = [ip for agent in agents for ip in agent.ips]
         self.turns = itertools.count()
         self.gone: list[Place] = []
+        self.visits = itertools.count(1)
         self.bound: dict[tuple[object, ...], Place] = {}
 
     def expose(self, purpose: str, *, backends: Sequence[Pod] = (), **options: object) -> Object:
@@ -242,6 +243,10 @@ class Network:
                 return (backends[next(self.turns) % len(backends)] if backends else None), own
         return None, own
 
+    def haunts(self) -> bool:
+        """Whether this probe goes to somebody who is gone: every 150th since the first one went."""
+        return bool(self.gone) and next(self.visits) % 150 == 0
+
     def balance(self, source: Place, ip: str, probe: Probe) -> Place | None:
         """The backend behind a ClusterIP."""
         service = next((s for s in self.services.values() if ip in s["spec"].get("clusterIPs", ())), None)
@@ -260,7 +265,7 @@ class Network:
             shared = "one affinity for all" in self.faults
             key = (ip, probe.port, None if shared else source.target)
             chosen = self.bound.setdefault(key, chosen)
-        if chosen in self.gone:
+        if chosen in self.gone or ("the dead are asked now and then" in self.faults and self.haunts()):
             return None
         return chosen if "a stranger answers" not in self.faults else self.places[2]
 
