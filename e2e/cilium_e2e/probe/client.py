@@ -45,7 +45,7 @@ class BatchClient:
         open_stream: starts ``agent batch`` at the source (:data:`~cilium_e2e.probe.workload.BATCH_COMMAND`).
         source: where the agent runs; probes of another source are refused.
         resolve: the address of a pod, service, node or world target, asked anew for every batch. DNS
-            targets never come here: the agent resolves them where it is.
+            targets never come here: the agent resolves them where it is. Nor do addresses.
         speaks: whether a probe's peer is known to be an agent. Of such a peer only its name is an answer
             and a handshake without a name is none; of any other the handshake is enough.
         clock: what the time limits are counted by.
@@ -95,8 +95,8 @@ class BatchClient:
             for probe in batch:
                 try:
                     if probe.target not in hosts:
-                        by_name = probe.target.kind is TargetKind.DNS
-                        hosts[probe.target] = probe.target.name if by_name else self._resolve(probe.target)
+                        own = probe.target.kind in {TargetKind.DNS, TargetKind.ADDRESS}
+                        hosts[probe.target] = probe.target.name if own else self._resolve(probe.target)
                 except ClusterStateError as error:
                     outcomes[probe.id] = _infra(probe, f"no address for {probe.target}: {error}")
                     continue

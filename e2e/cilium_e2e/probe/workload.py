@@ -198,6 +198,8 @@ def service(
     headless: bool = False,
     session_affinity: bool = False,
     ip_family_policy: str = "",
+    ip_families: Sequence[str] = (),
+    external_traffic_policy: str = "",
     target_ports: Mapping[int, int | str] | None = None,
 ) -> Object:
     """A Service over agents.
@@ -211,6 +213,8 @@ def service(
         headless: without a ClusterIP; its name leads straight to the pods.
         session_affinity: whether a client stays with one backend.
         ip_family_policy: ``PreferDualStack`` ...; empty for the cluster's default.
+        ip_families: ``IPv4``, ``IPv6``, the first one first; empty for the cluster's default.
+        external_traffic_policy: ``Local`` or ``Cluster``, for what comes from outside; empty for the default.
         target_ports: Service port to backend port (number or name), where they differ.
     """
     targets = target_ports or {}
@@ -233,6 +237,10 @@ def service(
         spec["sessionAffinity"] = "ClientIP"
     if ip_family_policy:
         spec["ipFamilyPolicy"] = ip_family_policy
+    if ip_families:
+        spec["ipFamilies"] = list(ip_families)
+    if external_traffic_policy:
+        spec["externalTrafficPolicy"] = external_traffic_policy
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -20,17 +20,29 @@ _PAUSE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A probe and what is expected of it; ``answered_by`` names who must answer, empty for anyone."""
+    """A probe and what is expected of it.
+
+    Attributes:
+        probe: what is asked.
+        expected: what must come of it.
+        answered_by: names who must answer, empty for anyone.
+        seen_from: the addresses under which whoever answers may have seen the source, empty for any. An
+            answer that does not say it, as ICMP's, is none.
+    """
 
     probe: Probe
     expected: Expectation
     answered_by: frozenset[str] = frozenset()
+    seen_from: frozenset[str] = frozenset()
 
     def met_by(self, outcome: Outcome) -> bool:
         """Whether an outcome is what was expected, answered by whom it was expected of."""
         if not self.expected.met_by(self.probe.protocol, outcome):
             return False
-        return not (self.answered_by and outcome.connected) or outcome.answered_by in self.answered_by
+        if not outcome.connected:
+            return True
+        rightly_answered = not self.answered_by or outcome.answered_by in self.answered_by
+        return rightly_answered and (not self.seen_from or outcome.seen_from in self.seen_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,7 @@ class Judged:
     def __str__(self) -> str:
         probe = self.check.probe
         who = f" by {' or '.join(sorted(self.check.answered_by))}" if self.check.answered_by else ""
+        who += f", seen from {' or '.join(sorted(self.check.seen_from))}" if self.check.seen_from else ""
         rounds = f" (rounds {', '.join(map(str, self.lost_in))})" if self.lost_in else ""
         flaps = f"; flapped {self.flaps} times{rounds}" if self.flaps else ""
         return (

@@ -82,3 +82,15 @@ def test_services():
     )["spec"]
     assert (special["clusterIP"], special["sessionAffinity"]) == ("None", "ClientIP")
     assert special["ipFamilyPolicy"] == "PreferDualStack"
+    assert not {"ipFamilies", "externalTrafficPolicy"} & special.keys()
+    local = service(
+        "ns",
+        "demo",
+        selector={},
+        ports=[Port(80)],
+        kind="NodePort",
+        ip_families=("IPv6", "IPv4"),
+        external_traffic_policy="Local",
+    )["spec"]
+    assert local["ipFamilies"] == ["IPv6", "IPv4"]
+    assert (local["type"], local["externalTrafficPolicy"]) == ("NodePort", "Local")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -148,6 +149,24 @@ def test_an_infra_error_while_holding_is_a_failure(scripted):
 def test_the_right_one_must_answer(by, answered, met):
     wanted = check(by=by)
     assert wanted.met_by(outcome(wanted.probe, UP, answered_by=answered)) is met
+
+
+@pytest.mark.parametrize(
+    ("by", "answered", "seen_from", "met"),
+    [
+        ((), "x/a", "10.0.0.1", True),
+        ((), "x/a", "10.0.0.3", False),
+        ((), "", "", False),
+        (("x/a",), "x/a", "10.0.0.2", True),
+        (("x/a",), "x/b", "10.0.0.2", False),
+    ],
+)
+def test_the_source_must_be_seen_under_the_right_address(by, answered, seen_from, met):
+    wanted = replace(check(by=by), seen_from=frozenset({"10.0.0.1", "10.0.0.2"}))
+    assert wanted.met_by(outcome(wanted.probe, UP, answered_by=answered, seen_from=seen_from)) is met
+    assert replace(wanted, expected=DENIED).met_by(outcome(wanted.probe, DOWN))
+    text = str(Judged(wanted, outcome(wanted.probe, UP, seen_from="10.0.0.3"), met=False, flaps=0))
+    assert "seen from 10.0.0.1 or 10.0.0.2, seen connected seen from 10.0.0.3" in text
 
 
 def test_nobody_has_to_answer_a_denied_probe():

@@ -13,8 +13,6 @@ from cilium_e2e.model import Backend
 
 T = TypeVar("T")
 EachAgent = Callable[[Callable[[AgentPod], T]], dict[str, T]]
-SETTLED_WITHIN_S = 30.0
-LOOK_EVERY_S = 0.5
 
 
 @pytest.fixture(scope="session")
@@ -40,20 +38,6 @@ def statuses(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentStat
 def processes(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentProcess]:  # type: ignore[type-arg]
     """Every agent's process by node, as it was when this worker first asked."""
     return each_agent(cluster.agents.process)
-
-
-@pytest.fixture(scope="session")
-def settles(cluster: LiveCluster) -> Callable[[Callable[[], list[str]]], None]:
-    """Looks until nothing is wrong: parts of an agent come up after it is Ready, and may retry something."""
-
-    def wait(look: Callable[[], list[str]]) -> None:
-        deadline = cluster.clock.monotonic() + SETTLED_WITHIN_S
-        while wrong := look():
-            if cluster.clock.monotonic() > deadline:
-                pytest.fail("\n".join([f"still so after {SETTLED_WITHIN_S:g} s:", *wrong]), pytrace=False)
-            cluster.clock.sleep(LOOK_EVERY_S)
-
-    return wait
 
 
 @pytest.fixture
