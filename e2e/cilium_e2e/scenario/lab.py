@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cilium_e2e.hubble import Wanted, evidence, explain, find
 from cilium_e2e.kube import Kube
@@ -60,11 +61,17 @@ class Lab:
         self._in_force: list[InForce] = []
 
     def judge(
-        self, checks: Sequence[Check], *, converge_s: float = CONVERGE_S, hold: int = HOLD_ROUNDS
+        self,
+        checks: Sequence[Check],
+        *,
+        converge_s: float = CONVERGE_S,
+        hold: int = HOLD_ROUNDS,
+        oracle: Mapping[str, str] = MappingProxyType({}),
     ) -> Judgement:
         """Probe until every check is met, hold, and fail where one is not; see :func:`judge`.
 
         Before the first probe the flow stream is opened, so that flows can be asked for afterwards.
+        ``oracle`` is what the oracle says, by probe id: for the records, and for whoever reads a failure.
 
         Raises:
             AssertionError: one was not met; each with the policies in force and the flows of its probe.
@@ -79,12 +86,13 @@ class Lab:
                 entry.met,
                 entry.flaps,
                 judgement.converged_s,
+                oracle.get(entry.check.probe.id, ""),
             )
             for entry in judgement.judged
         ]
         if judgement.failures:
             seen = self._seen(judgement)
-            require(judgement, explain=lambda entry: self._explain(entry, seen))
+            require(judgement, explain=lambda entry: self._explain(entry, seen, oracle))
         return judgement
 
     @contextmanager
@@ -173,8 +181,10 @@ class Lab:
         except ClusterStateError as error:
             return f"no flows: {error}"
 
-    def _explain(self, entry: Judged, seen: list[Flow] | str) -> str:
+    def _explain(self, entry: Judged, seen: list[Flow] | str, oracle: Mapping[str, str]) -> str:
         lines = [str(held.proof) for held in self._in_force]
+        if saying := oracle.get(entry.check.probe.id):
+            lines.append(f"the oracle says {saying}")
         if isinstance(seen, str):
             return "\n".join([*lines, seen])
         mine = evidence(seen, entry.outcome, entry.check.probe)
