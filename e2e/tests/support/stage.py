@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import zlib
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
@@ -24,11 +25,12 @@ from cilium_e2e.model import (
     Probe,
     Proof,
     Protocol,
+    Ref,
     Target,
     WorldAgent,
 )
 from cilium_e2e.policy.labels import pod_labels
-from cilium_e2e.scenario import Lab, OracleView, Saying, live_policies, live_world
+from cilium_e2e.scenario import Lab, OracleView, PodSpec, Saying, live_policies, live_world
 from cilium_e2e.suites.policy.stage import SERVICE, Stage, X, Y, nodes_of, pods
 from support.memory import MemoryTransport, VirtualClock
 
@@ -47,6 +49,7 @@ INFO = ClusterInfo(
     features=frozenset({"hubble-relay"}),
 )
 DNS_LABELS = {"k8s-app": "kube-dns"}
+Specs = dict[str, list[PodSpec]]
 NAMES = {"one": ["one.e2e.test"], "two": ["two.e2e.test"]}
 
 
@@ -81,15 +84,21 @@ class Transport(MemoryTransport):
         named = {**obj, "metadata": {**obj["metadata"], "uid": f"uid-of-{obj['metadata']['name']}"}}
         return super().apply(named, field_manager=field_manager, force=force)
 
+    def patch(self, ref, body, *, patch_type, subresource=""):
+        """Of merge patches: those of labels."""
+        pod = super().patch(ref, body, patch_type=patch_type, subresource=subresource)
+        pod["metadata"]["labels"] |= body["metadata"]["labels"]
+        return self.put(pod)
 
-def transport() -> MemoryTransport:
-    """The API's objects of the stage."""
+
+def transport(specs: Specs) -> MemoryTransport:
+    """The API's objects for these pods, by namespace."""
     found = [
         _object("ConfigMap", "cilium-config", "cilium", data={"enable-policy": "default"}),
         *(_object("Node", node.name) for node in INFO.nodes),
         *(
             _object("Namespace", name, labels={"kubernetes.io/metadata.name": name})
-            for name in (*NAMESPACES.values(), "default", "kube-system")
+            for name in (*specs, "default", "kube-system")
         ),
         _object("Pod", "dns", "kube-system", labels=DNS_LABELS, spec=_container(())),
         _service("kube-dns", "kube-system", [(53, "UDP", 53)], DNS_LABELS),
@@ -109,10 +118,9 @@ def transport() -> MemoryTransport:
             endpoints=[{"addresses": ["172.18.0.2"]}],
         ),
     ]
-    for space, specs in pods(*nodes_of(INFO)).items():
+    for namespace, here in specs.items():
         found += [
-            _object("Pod", s.name, NAMESPACES[space], labels=dict(s.labels), spec=_container(s.ports))
-            for s in specs
+            _object("Pod", s.name, namespace, labels=dict(s.labels), spec=_container(s.ports)) for s in here
         ]
     return Transport(*found)
 
@@ -121,23 +129,6 @@ def _service(name, namespace, ports, selector):
     entries = [{"port": port, "protocol": proto, "targetPort": target} for port, proto, target in ports]
     spec = {"ports": entries, **({"selector": dict(selector)} if selector else {})}
     return _object("Service", name, namespace, spec=spec)
-
-
-def endpoints() -> list[Endpoint]:
-    found = [_endpoint(1, "kube-system", "dns", DNS_LABELS, "w1", "coredns")]
-    for space, specs in pods(*nodes_of(INFO)).items():
-        found += [
-            _endpoint(
-                number,
-                NAMESPACES[space],
-                spec.name,
-                spec.labels,
-                spec.node,
-                spec.service_account or "default",
-            )
-            for number, spec in enumerate(specs, start=10 if space == X else 20)
-        ]
-    return found
 
 
 def _endpoint(number, namespace, name, labels, node, account):
@@ -149,7 +140,8 @@ def _endpoint(number, namespace, name, labels, node, account):
         cluster="default",
     )
     texts = tuple(sorted(str(label) for label in identity.values()))
-    return Endpoint(number, namespace, name, node, (f"10.0.0.{number}",), Identity(1000 + number, texts))
+    identity_number = 1000 + zlib.crc32(" ".join(texts).encode())
+    return Endpoint(number, namespace, name, node, (f"10.0.0.{number}",), Identity(identity_number, texts))
 
 
 @dataclasses.dataclass
@@ -161,6 +153,7 @@ class OracleCluster:
 
     api: Kube
     clock: VirtualClock
+    specs: Specs
     bend: Callable[[Probe, Saying], Saying] = lambda probe, saying: saying
     spoil: Callable[[Flow], Flow | None] = lambda flow: flow
 
@@ -169,10 +162,23 @@ class OracleCluster:
     def __post_init__(self) -> None:
         self.seen: list[Flow] = []
         self._ports = itertools.count(40000)
-        self._known = {e.name: e for e in endpoints()}
+        self._known: dict[str, Endpoint] = {}
+
+    def relay(self) -> None:
+        """There is nothing to open."""
 
     def endpoints(self) -> list[Endpoint]:
-        return endpoints()
+        """Each pod's, with the identity that goes with the labels it has in the API now."""
+        found = [_endpoint(1, "kube-system", "dns", DNS_LABELS, "w1", "coredns")]
+        numbers = itertools.count(10)
+        for namespace, here in self.specs.items():
+            for spec in here:
+                pod = self.api.get(Ref("v1", "Pod", spec.name, namespace))
+                labels, account = pod["metadata"]["labels"], spec.service_account or "default"
+                found.append(
+                    _endpoint(next(numbers), namespace, spec.name, labels, spec.node or "w1", account)
+                )
+        return found
 
     def prover(self) -> OracleView:
         world = live_world(self, self.api, dns_names=NAMES)
@@ -183,6 +189,7 @@ class OracleCluster:
 
     def run(self, batch: Sequence[Probe]) -> list[Outcome]:
         view = self.prover()
+        self._known = {endpoint.name: endpoint for endpoint in self.endpoints()}
         self.clock.sleep(0.5)
         return [self._answer(probe, self.bend(probe, view.says(probe))) for probe in batch]
 
@@ -258,9 +265,11 @@ class OracleCluster:
         return dataclasses.replace(flow, direction=direction, node=f"default/{node}", **changes)
 
 
-def lab(**faults) -> Lab:
-    """A lab over a cluster in memory."""
-    memory = transport()
+def lab(specs: Specs | None = None, **faults) -> Lab:
+    """A lab over a cluster in memory; with the pods of the policy suite's stage where no others are given."""
+    if specs is None:
+        specs = {NAMESPACES[space]: here for space, here in pods(*nodes_of(INFO)).items()}
+    memory = transport(specs)
     clock = VirtualClock()
-    cluster = OracleCluster(Kube(memory, clock=clock), clock, **faults)
+    cluster = OracleCluster(Kube(memory, clock=clock), clock, specs, **faults)
     return Lab(cluster, cluster.api, image="agent")  # type: ignore[arg-type]

@@ -116,6 +116,10 @@ def parse(data: Mapping[str, Any], file: str) -> Case:
     _known(data, _CASE, place)
     policies = tuple(_list(data, "policies", place))
     rows = tuple(row for entry in _list(data, "expect", place) for row in _rows(entry, place))
+    if not any(row.denial for row in rows):
+        raise ScenarioError(
+            "expected at least one denial, got none: it would pass without its policies", place=place
+        )
     names = {policy["metadata"]["name"] for policy in policies}
     for row in rows:
         if row.flow is not None and row.flow.policy and row.flow.policy not in names:

@@ -61,11 +61,8 @@ def control(lab: Lab, rows: Sequence[Bound]) -> None:
     Raises:
         AssertionError: no positive control.
     """
-    denied = [row.control() for row in rows if row.row.denial]
-    if not denied:
-        return
     try:
-        lab.judge(denied, hold=0)
+        lab.judge([row.control() for row in rows if row.row.denial], hold=0)
     except AssertionError as error:
         raise AssertionError(f"no positive control, before any policy of the case: {error}") from None
 
