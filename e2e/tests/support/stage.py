@@ -222,7 +222,8 @@ class OracleCluster:
         return dataclasses.replace(outcome, kind=OutcomeKind.TIMEOUT)
 
     def _peer(self, target: Target, port: int) -> FlowPeer:
-        known = self._known.get(str(target))
+        # Socket load balancing: the packet leaves the pod with the backend's address.
+        known = self._known.get(str(target).removeprefix("svc:"))
         if known is not None:
             return FlowPeer(known.ips[0], port, known.identity.number, known.namespace, known.pod)
         outside = {f"world:{agent.name}": agent.ips[0] for agent in INFO.world}

@@ -130,7 +130,8 @@ def _observer(row: Bound, direction: str, stage: Stage) -> str:
     """The node whose agent decides: the source's at egress, the destination's at ingress."""
     probe = row.check.probe
     place: Target = probe.source if direction == Direction.EGRESS else probe.target
-    return stage.node(place) if place.kind is TargetKind.POD else ""
+    # The Service of the stage has one backend, the pod of its name.
+    return stage.node(place) if place.namespace in stage.namespaces.values() else ""
 
 
 def _missing(

@@ -141,9 +141,9 @@ class Stage:
                 found.setdefault(agent, []).append(name)
         return found
 
-    def node(self, pod: Target) -> str:
-        """The node a pod of the stage is on."""
-        return self.nodes[0] if pod.name in (SERVER, NEAR) else self.nodes[1]
+    def node(self, place: Target) -> str:
+        """The node a pod of the stage is on, or the backend of its Service."""
+        return self.nodes[0] if place.name in (SERVER, NEAR) else self.nodes[1]
 
     def _bound(self, row: Row) -> Bound:
         source = self._target(Target.parse(row.source))
