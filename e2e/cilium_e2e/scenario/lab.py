@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cilium_e2e.cluster.agents import CiliumAgents
 from cilium_e2e.cluster.diagnosis import Suspects, diagnose
@@ -69,11 +70,17 @@ class Lab:
         self._agents = CiliumAgents(kube, cluster.info.cilium_namespace)
 
     def judge(
-        self, checks: Sequence[Check], *, converge_s: float = CONVERGE_S, hold: int = HOLD_ROUNDS
+        self,
+        checks: Sequence[Check],
+        *,
+        converge_s: float = CONVERGE_S,
+        hold: int = HOLD_ROUNDS,
+        oracle: Mapping[str, str] = MappingProxyType({}),
     ) -> Judgement:
         """Probe until every check is met, hold, and fail where one is not; see :func:`judge`.
 
         Before the first probe the flow stream is opened, so that flows can be asked for afterwards.
+        ``oracle`` is what the oracle says, by probe id: for the records, and for whoever reads a failure.
 
         Raises:
             AssertionError: one was not met; each with the policies in force and the flows of its probe, and
@@ -98,6 +105,7 @@ class Lab:
                 entry.met,
                 entry.flaps,
                 judgement.converged_s,
+                oracle=oracle.get(entry.check.probe.id, ""),
                 met_after_s=entry.converged_s,
                 lost_in=entry.lost_in,
                 rounds=judgement.rounds,
@@ -108,7 +116,7 @@ class Lab:
             # The cluster first, as it is now; flows may take long to be had.
             causes = self.causes(judgement.failures)
             seen = self._seen(judgement)
-            require(judgement, explain=lambda entry: self._explain(entry, seen), causes=causes)
+            require(judgement, explain=lambda entry: self._explain(entry, seen, oracle), causes=causes)
         self._still_in_force()
         return judgement
 
@@ -253,8 +261,10 @@ class Lab:
                 hint="Inside of in_force, only leaving the block removes its policies.",
             )
 
-    def _explain(self, entry: Judged, seen: list[Flow] | str) -> str:
+    def _explain(self, entry: Judged, seen: list[Flow] | str, oracle: Mapping[str, str]) -> str:
         lines = [str(held.proof) for held in self._in_force]
+        if saying := oracle.get(entry.check.probe.id):
+            lines.append(f"the oracle says {saying}")
         if isinstance(seen, str):
             return "\n".join([*lines, seen])
         mine = evidence(seen, entry.outcome, entry.check.probe)

@@ -16,12 +16,16 @@ GONE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PodSpec:
-    """An agent to run: its name, labels, ports, and the node it must run on (empty for any)."""
+    """An agent to run: its name, labels, ports, the node it must run on (empty for any), its account.
+
+    ``service_account`` must exist before it; empty for the namespace's default.
+    """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
     node: str = ""
+    service_account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,15 @@ def deploy(
     """
     kube.apply(config_map(name))
     kube.apply_all(
-        pod(name, spec.name, labels=spec.labels, ports=spec.ports, node=spec.node, image=image)
+        pod(
+            name,
+            spec.name,
+            labels=spec.labels,
+            ports=spec.ports,
+            node=spec.node,
+            image=image,
+            service_account=spec.service_account,
+        )
         for spec in pods
     )
     kube.apply_all(service(name, spec.name, selector=spec.selector, ports=spec.ports) for spec in services)
