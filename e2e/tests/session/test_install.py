@@ -31,9 +31,9 @@ def run(world, prepared, timeline, tmp_path):
 
     def call(*, again=False):
         made = call.made = Installation(prepared, world.engine(), "x", timeline, world.said.append)
-        kube, differences = made.run(tmp_path / "kubeconfig", again=again)
-        kube.transport.close()
-        return differences
+        call.installed = made.run(tmp_path / "kubeconfig", again=again)
+        call.installed.kube.transport.close()
+        return call.installed.differences
 
     return call
 
