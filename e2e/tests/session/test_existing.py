@@ -24,7 +24,7 @@ from cilium_e2e.model import (
 from cilium_e2e.session import Handle, Options, existing
 from cilium_e2e.session.attach import attach
 from cilium_e2e.session.existing import ExistingSession
-from support.memory import MemoryTransport, pod
+from support.memory import MemoryTransport, obliging, pod
 
 READY = {"type": "Ready", "status": "True"}
 
@@ -55,21 +55,6 @@ def release(**ready):
         "metadata": {"name": "cilium", "namespace": "cilium", "generation": 2},
         "status": {"conditions": [{**READY, "observedGeneration": 2, **ready}]},
     }
-
-
-def obliging(api):
-    """What a cluster does with what is applied: service accounts for namespaces, pods that become ready."""
-
-    def act(obj):
-        meta = obj["metadata"]
-        if obj["kind"] == "Namespace":
-            account = {"name": "default", "namespace": meta["name"]}
-            api.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
-        if obj["kind"] == "Pod":
-            api.put({**obj, "status": {"phase": "Running", "conditions": [READY]}})
-
-    api.on_apply = act
-    return api
 
 
 @pytest.fixture
