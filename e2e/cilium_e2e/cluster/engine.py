@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import docker
@@ -201,9 +202,15 @@ class Engine:
         return out
 
     def put(self, container: str, folder: str, files: Mapping[str, bytes], *, mode: int = 0o644) -> None:
-        """Write small files into a folder of a container; the folder must exist."""
+        """Write small files into a folder of a container; the folder must exist, those below it are made."""
         buffer = io.BytesIO()
+        below = {str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."}
         with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for name in sorted(below):
+                # Said, and not left to the engine: not every version lets others than root look into them.
+                info = tarfile.TarInfo(name)
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(info)
             for name, content in files.items():
                 info = tarfile.TarInfo(name)
                 info.size, info.mode = len(content), mode

@@ -74,6 +74,10 @@ def test_ping_and_low_ports_need_no_root(make: Make, fake: FakeDocker) -> None:
     for found in made(fake):
         user, _, group = found.created["user"].partition(":")
         assert int(user) > 0
+        assert found.folders == {"//cilium-e2e": 0o755, "//cilium-e2e/agent": 0o755}, (
+            "it can read its program"
+        )
+        assert {mode for mode, _ in found.files.values()} == {0o644}
         assert found.created["sysctls"]["net.ipv4.ping_group_range"] == f"{group} {group}"
         assert found.created["sysctls"]["net.ipv4.ip_unprivileged_port_start"] == "0"
 

@@ -23,6 +23,7 @@ from cilium_e2e.model import (
     InputError,
     NodeInfo,
     ReconcileError,
+    Target,
 )
 from cilium_e2e.session import Handle, Options
 from cilium_e2e.session.attach import attach
@@ -612,7 +613,8 @@ def test_a_worker_attaches_and_publishes_again(world, session, state):
     world.log.clear()
     attached = attach(handle, options)
     assert attached.info == handle.info
-    assert world.log == ["connect"]
+    attached.prober(Target.world("one"))
+    assert world.log == ["connect"], "no engine is looked for before a probe needs one"
     world.served.clear()
     revision = attached.publish()
     assert revision.digest.startswith("sha256:")

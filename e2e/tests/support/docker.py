@@ -33,6 +33,7 @@ class FakeContainer:
     created: dict[str, Any] = field(default_factory=dict)
     fed: list[tuple[list[str], bytes]] = field(default_factory=list)
     addresses: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, int] = field(default_factory=dict)
 
     def exec_run(self, command: list[str], *, demux: bool) -> ExecResult:
         assert demux
@@ -46,6 +47,9 @@ class FakeContainer:
         raw = data if isinstance(data, bytes) else data.read()
         with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
             for member in tar:
+                if member.isdir():
+                    self.folders[f"{folder}/{member.name}"] = member.mode
+                    continue
                 content = tar.extractfile(member)
                 assert content is not None
                 self.files[f"{folder}/{member.name}"] = (member.mode, content.read())
