@@ -94,6 +94,7 @@ def pod(
     image: str = IMAGE,
     host_network: bool = False,
     service_account: str = "",
+    agent: str = "",
 ) -> Object:
     """An agent's pod.
 
@@ -108,9 +109,10 @@ def pod(
         host_network: whether it shares its node's network; then ICMP depends on the node's own
             ``ping_group_range``, and the namespace must allow host networking.
         service_account: empty for the namespace's default.
+        agent: what the agent answers with, where that is not ``namespace/name``.
     """
     spec: Object = {
-        **pod_spec(ports, image=image, host_network=host_network),
+        **pod_spec(ports, image=image, host_network=host_network, agent=agent),
         "restartPolicy": "Always",
     }
     if service_account:
@@ -133,7 +135,9 @@ def pod(
     }
 
 
-def pod_spec(ports: Sequence[Port], *, image: str = IMAGE, host_network: bool = False) -> Object:
+def pod_spec(
+    ports: Sequence[Port], *, image: str = IMAGE, host_network: bool = False, agent: str = ""
+) -> Object:
     """What every agent's pod has in common, for use in workload templates too."""
     security: Object = {
         "runAsNonRoot": True,
@@ -155,7 +159,7 @@ def pod_spec(ports: Sequence[Port], *, image: str = IMAGE, host_network: bool = 
             {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
             _downward("POD_NAMESPACE", "metadata.namespace"),
             _downward("POD_NAME", "metadata.name"),
-            {"name": "AGENT_NAME", "value": "$(POD_NAMESPACE)/$(POD_NAME)"},
+            {"name": "AGENT_NAME", "value": agent or "$(POD_NAMESPACE)/$(POD_NAME)"},
         ],
         "ports": [_container_port(port) for port in _distinct(ports)],
         "startupProbe": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cilium_e2e.probe import BATCH_COMMAND, CONFIG_MAP, IMAGE, Port, agent_files, config_map, pod, service
 
 
@@ -54,6 +56,14 @@ def test_host_network_agents_set_no_sysctl():
     assert "sysctls" not in spec["securityContext"]
     assert spec["hostNetwork"] is True
     assert spec["dnsPolicy"] == "ClusterFirstWithHostNet"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "$(POD_NAMESPACE)/$(POD_NAME)"), ({"agent": "node:n1"}, "node:n1")]
+)
+def test_what_an_agent_answers_with(given, expected):
+    (container,) = pod("ns", "a", **given)["spec"]["containers"]
+    assert [e["value"] for e in container["env"] if e["name"] == "AGENT_NAME"] == [expected]
 
 
 def test_the_config_map_holds_the_source_and_fits():
