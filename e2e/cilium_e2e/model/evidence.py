@@ -35,6 +35,12 @@ class CheckRecord:
     converged_s: float
     oracle: str = ""
 
+    @property
+    def wanted(self) -> str:
+        """The expectation, and who had to answer."""
+        who = f" by {' or '.join(sorted(self.answered_by))}" if self.answered_by else ""
+        return f"{self.expected}{who}"
+
     def to_data(self) -> dict[str, Any]:
         """As plain data, without what is empty."""
         seen = self.outcome
