@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from cilium_e2e.commands import bench_oracle, verdicts
+from cilium_e2e.commands import bench_oracle, bench_probes, verdicts
 from cilium_e2e.model import EXIT_INTERRUPTED, HarnessError, InputError, Topology
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import (
@@ -100,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     clusters.set_defaults(function=_clusters)
     verdicts.add_arguments(commands)
     bench = commands.add_parser("bench", allow_abbrev=False, help="measure, in ratios taken in one run")
-    bench_oracle.add_arguments(bench.add_subparsers(dest="bench", required=True))
+    benches = bench.add_subparsers(dest="bench", required=True)
+    bench_oracle.add_arguments(benches)
+    bench_probes.add_arguments(benches)
     return parser
 
 
