@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from cilium_e2e.cluster.agents import AGENT_SELECTOR
 from cilium_e2e.kube import condition, is_true
 from cilium_e2e.model import KubeError, KubeTransport, Object, Ref
-
-AGENT_SELECTOR = "k8s-app=cilium"
 
 _NAMESPACES = 6
 _OBJECTS = 40

@@ -141,7 +141,9 @@ def test_a_denied_probe_that_gets_through_is_wrong_both_ways():
 def test_without_the_positive_control_nothing_is_measured():
     bench = Bench()
     bench.closed_ports = {DENIED_PORT}
-    with pytest.raises(ClusterStateError, match=r"without a policy: .*expected connected by .*, seen timeout"):
+    with pytest.raises(
+        ClusterStateError, match=r"without a policy: .*expected connected by .*, seen timeout"
+    ):
         bench.measure()
     assert not any(obj["kind"] == "CiliumNetworkPolicy" for obj in bench.api.applied)
     assert bench.api.stored(Ref("v1", "Namespace", bench.source.namespace)) is None
