@@ -41,6 +41,12 @@ class CheckRecord:
     lost_in: tuple[int, ...] = ()
     rounds: int = 0
 
+    @property
+    def wanted(self) -> str:
+        """The expectation, and who had to answer."""
+        who = f" by {' or '.join(sorted(self.answered_by))}" if self.answered_by else ""
+        return f"{self.expected}{who}"
+
     def to_data(self) -> dict[str, Any]:
         """As plain data, without what is empty."""
         seen = self.outcome

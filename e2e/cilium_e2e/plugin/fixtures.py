@@ -17,6 +17,7 @@ from cilium_e2e.kube import Kube
 from cilium_e2e.model import Backend, BackendUnavailable, Target
 from cilium_e2e.plugin.evidence import evidence_of
 from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS, tree
+from cilium_e2e.plugin.reporting import on_failure
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
 from cilium_e2e.scenario import Lab, PodSpec, ServiceSpec, deploy, namespace
@@ -97,7 +98,13 @@ def repository(pytestconfig: pytest.Config) -> Repository:
 @pytest.fixture
 def lab(cluster: LiveCluster, kube: Kube, handle: Handle, request: pytest.FixtureRequest) -> Lab:
     """The test's place of work; what is done in it becomes evidence in every report."""
-    return Lab(cluster, kube, image=handle.agent_image, evidence=evidence_of(request.node))
+    return Lab(
+        cluster,
+        kube,
+        image=handle.agent_image,
+        evidence=evidence_of(request.node),
+        on_failure=on_failure(request),
+    )
 
 
 @pytest.fixture(scope="session")

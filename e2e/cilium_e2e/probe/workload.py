@@ -31,6 +31,9 @@ RUN = ("python3", "-m", "agent")
 BATCH_COMMAND = (*RUN, "batch")
 """What an exec stream to an agent's container starts."""
 
+ONCE_COMMAND = (*RUN, "once")
+"""Makes the probes of one batch, which follows as an argument, and ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Port:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -58,13 +58,23 @@ class Lab:
         kube: its API.
         image: the agents' image.
         evidence: what the test leaves behind.
+        on_failure: called with what ends a block with policies in force early, before they are removed.
     """
 
-    def __init__(self, cluster: Cluster, kube: Kube, *, image: str, evidence: Evidence | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        kube: Kube,
+        *,
+        image: str,
+        evidence: Evidence | None = None,
+        on_failure: Callable[[BaseException], None] = lambda _: None,
+    ) -> None:
         self.cluster = cluster
         self.kube = kube
         self.image = image
         self.evidence = evidence if evidence is not None else Evidence()
+        self._on_failure = on_failure
         self._in_force: list[InForce] = []
         self._since_s = cluster.clock.time()
         self._agents = CiliumAgents(kube, cluster.info.cilium_namespace)
@@ -168,6 +178,9 @@ class Lab:
                 yield held
             finally:
                 self._in_force.remove(held)
+        except BaseException as error:
+            self._on_failure(error)
+            raise
         finally:
             for policy in policies:
                 remove(self.kube, Ref.of(policy))

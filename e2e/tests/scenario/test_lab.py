@@ -1,234 +1,302 @@
-"""A lab whose cluster is sabotaged: what its errors say, and what becomes evidence."""
+"""A test's place of work: everything done in it becomes evidence, and failures explain themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import json
+from types import SimpleNamespace
 
 import pytest
 
+from cilium_e2e.hubble import Wanted
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
-    Backend,
-    ClusterInfo,
     Destination,
+    EndpointProof,
     EnforcementNotProven,
-    Evidence,
     Expectation,
+    Flow,
+    FlowPeer,
     FlowsLost,
+    FlowVerdict,
     KubeError,
-    Object,
     Outcome,
     OutcomeKind,
-    PolicyRef,
+    PolicyError,
     Probe,
     Proof,
     Protocol,
     Ref,
-    StreamLost,
     Target,
 )
 from cilium_e2e.scenario import Check, Lab
-from support.cluster import HEALTH, SmallCluster, ready
-from support.memory import pod
+from support.memory import MemoryTransport
 
-INFO = ClusterInfo("x", Backend.KIND, "default", (), "cilium/cilium", "cilium")
-A, B = Target.pod("ns", "a"), Target.pod("ns", "b")
-DENIED = Check(Probe.to(A, Destination(B, 8080, Protocol.TCP)), Expectation("denied"))
-REACHED = Check(Probe.to(A, Destination(B, 8080, Protocol.TCP)), Expectation("connected"))
-POLICY: Object = {
-    "apiVersion": "cilium.io/v2",
-    "kind": "CiliumNetworkPolicy",
-    "metadata": {"name": "deny", "namespace": "ns"},
-    "spec": {"endpointSelector": {}, "ingress": [{}]},
-}
-POLICY_REF = Ref.of(POLICY)
-DELETED = "policy gone or changed: CiliumNetworkPolicy ns/deny was deleted behind the run's back"
+DEMO, FRONTEND = Target.pod("x", "demo"), Target.pod("x", "frontend")
+PODS = [DEMO, FRONTEND]
+UP, DOWN = OutcomeKind.CONNECTED, OutcomeKind.TIMEOUT
 
 
-@dataclass
-class Cluster:
-    """Enforces what it is told to, and answers probes as the test says."""
+def check(expected="connected", port=8080, by=()):
+    probe = Probe.to(FRONTEND, Destination(DEMO, port, Protocol.TCP), id=f"to {port}")
+    return Check(probe, Expectation(expected), frozenset(by))
 
-    api: SmallCluster
-    kind: OutcomeKind = OutcomeKind.TIMEOUT
-    detail: str = ""
-    proven: bool = True
-    flow_error: Exception | None = None
-    asked: list[str] = field(default_factory=list)
-    reopened: int = 0
 
-    @property
-    def info(self) -> ClusterInfo:
-        return INFO
+def policy(name="p"):
+    meta = {"name": name, "namespace": "x"}
+    return {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": meta, "spec": {}}
 
-    @property
-    def clock(self):
-        return self.api.clock
 
-    def prober(self, source: Target):
-        return self
+def ref(name="p"):
+    return Ref("cilium.io/v2", "CiliumNetworkPolicy", name, "x")
 
-    def run(self, batch: Sequence[Probe]) -> list[Outcome]:
-        self.clock.sleep(1.0)
-        return [Outcome(probe.id, self.kind, detail=self.detail) for probe in batch]
 
-    def prove(self, policies: Sequence[PolicyRef], endpoints, *, gone=False, timeout_s=30.0) -> Proof:
-        if not self.proven and not gone:
-            self.clock.sleep(timeout_s)
-            raise EnforcementNotProven("not enforced within 1 s: the agent on n2 did not answer")
-        self.api.held = set() if gone else {policy.uid for policy in policies}
-        return Proof(tuple(policies), gone, (), 0.1)
-
-    def flows(self, window, filter):  # noqa: A002
-        if self.flow_error is not None:
-            raise self.flow_error
-        return []
+def flow(port=40000, *, verdict=FlowVerdict.DROPPED, reason="POLICY_DENIED", node="n1"):
+    source = FlowPeer(ip="10.0.0.1", port=port, namespace="x", pod="frontend")
+    target = FlowPeer(ip="10.0.0.2", port=8080, namespace="x", pod="demo")
+    return Flow(1.0, verdict, source, target, "TCP", drop_reason=reason, node=node)
 
 
 @pytest.fixture
-def api() -> Iterator[SmallCluster]:
-    found = SmallCluster()
-    found.on_apply = lambda obj: found.change(Ref.of(obj), metadata={"uid": f"u-{obj['metadata']['name']}"})
-    apply = found.apply
-    found.apply = lambda obj, **given: (apply(obj, **given), found.stored(Ref.of(obj)))[1]
-    for name in ("a", "b"):
-        found.put(ready(pod(name, "ns", phase="Running")))
-    found.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}})
-    yield found
-    found.let_go.set()
+def api():
+    """An API server that gives UIDs."""
+    transport = MemoryTransport()
+
+    def stored(obj):
+        obj["metadata"]["uid"] = f"uid-{obj['metadata']['name']}"
+        transport.put(obj)
+
+    transport.on_apply = stored
+    return transport
 
 
 @pytest.fixture
-def cluster(api: SmallCluster) -> Cluster:
-    return Cluster(api)
+def cluster(scripted, api):
+    """Answers probes with ``kinds`` by port, proves at once, and has the flows it is given."""
+
+    class LabCluster(scripted):
+        kinds: dict[int, OutcomeKind] = {8080: UP}  # noqa: RUF012 - replaced, never changed
+        features = frozenset({"hubble-relay"})
+        seen: object = ()
+        unproven = ""
+
+        @property
+        def info(self):
+            return SimpleNamespace(features=self.features)
+
+        def prove(self, policies, endpoints, *, gone=False, timeout_s=30.0):
+            names = [policy.name for policy in policies]
+            self.log.append(("gone" if gone else "proven", names, timeout_s))
+            if self.unproven in names or (gone and self.unproven == "gone"):
+                self.clock.sleep(timeout_s)
+                raise EnforcementNotProven(f"not within {timeout_s:g} s: n1 is behind", place=names[0])
+            shown = tuple(EndpointProof(name, "n1", 7, frozenset()) for name in endpoints)
+            return Proof(tuple(policies), gone, shown, 0.5)
+
+        def flows(self, window, filter):  # noqa: A002 - Hubble's word
+            self.log.append(("flows", window.start_s, window.end_s))
+            if isinstance(self.seen, Exception):
+                raise self.seen
+            return list(self.seen)
+
+    def answer(_, probe):
+        kind = found.kinds.get(probe.port, DOWN)
+        by = str(DEMO) if kind is UP else ""
+        return Outcome(probe.id, kind, by, "10.0.0.1", 40000, "10.0.0.2", 0.01)
+
+    found = LabCluster(answer)
+    found.log = []
+    found.clock = api.clock
+    return found
 
 
 @pytest.fixture
-def lab(cluster: Cluster) -> Lab:
-    return Lab(cluster, Kube(cluster.api, clock=cluster.clock), image="x", evidence=Evidence())
+def lab(cluster, api):
+    failures = []
+    made = Lab(
+        cluster,
+        Kube(api, clock=api.clock),
+        image="python:x",
+        on_failure=lambda error: failures.append((error, api.stored(ref()))),
+    )
+    made.failures = failures
+    return made
 
 
-def failure(lab: Lab, check: Check) -> list[str]:
+def test_what_is_met_is_evidence_and_asks_for_no_flows(lab, cluster):
+    judgement = lab.judge([check(by=[str(DEMO)]), check("denied", 8081)])
+    assert judgement.failures == []
+    first, second = lab.evidence.checks
+    assert (first.expected, first.answered_by, first.met, first.flaps) == ("connected", {str(DEMO)}, True, 0)
+    assert first.outcome == judgement.outcome("to 8080")
+    assert (second.expected, second.outcome.kind) == ("denied", DOWN)
+    assert first.converged_s == second.converged_s == judgement.converged_s > 0
+    assert cluster.log == []
+    lab.judge([check()])
+    assert len(lab.evidence.checks) == 3, "it only grows"
+
+
+def test_a_failure_is_told_with_flows_and_is_evidence(lab, cluster):
+    cluster.kinds = {}
+    mine = [flow(), flow(verdict=FlowVerdict.FORWARDED, reason="", node="n2")]
+    cluster.seen = [*mine, flow(port=50000)]
     with pytest.raises(AssertionError) as caught:
-        lab.judge([check], converge_s=2.0)
-    lines = str(caught.value).splitlines()
-    assert lab.evidence.notes["diagnosis"].splitlines()[0].strip() == lines[1].strip()
-    return lines
+        lab.judge([check(), check("denied", 8081)], converge_s=2.0)
+    assert str(caught.value).splitlines() == [
+        "1 of 2 probes came out differently:",
+        "  x/frontend → x/demo:8080/TCP: expected connected, seen timeout after 0.010 s",
+        f"    flow: {mine[0]}",
+        f"    flow: {mine[1]}",
+    ]
+    assert [entry.met for entry in lab.evidence.checks] == [False, True]
+    assert lab.evidence.flows == mine
+    assert json.loads(json.dumps(lab.evidence.to_data()))["flows"] == [str(one) for one in mine]
+    (_, start_s, end_s), *more = cluster.log
+    assert more == [], "asked once"
+    assert start_s == 1000.0
+    assert end_s == cluster.clock.now
 
 
-def test_a_healthy_cluster_rules_the_others_out(lab: Lab) -> None:
-    assert failure(lab, REACHED)[1].startswith("  nothing wrong found with policies, nodes, Cilium's agents")
+def test_only_the_last_flows_are_told_and_all_are_kept(lab, cluster):
+    cluster.kinds = {}
+    cluster.seen = [flow(node=f"n{number}") for number in range(9)]
+    with pytest.raises(AssertionError) as caught:
+        lab.judge([check()], converge_s=1.0)
+    told = [line.rpartition(" ")[2] for line in str(caught.value).splitlines() if "flow:" in line]
+    assert told == ["n3", "n4", "n5", "n6", "n7", "n8"]
+    assert len(lab.evidence.flows) == 9
 
 
-def test_a_policy_deleted_behind_the_runs_back_is_named(
-    lab: Lab, api: SmallCluster, cluster: Cluster
-) -> None:
-    cluster.kind = OutcomeKind.CONNECTED
-    with lab.in_force([POLICY], [B]):
-        api.remove(POLICY_REF)
-        assert failure(lab, DENIED)[1] == f"  likely cause: {DELETED}"
+@pytest.mark.parametrize(
+    ("features", "seen", "told"),
+    [
+        ((), (), "no flows: the release has no Hubble relay"),
+        (("hubble-relay",), FlowsLost("3 lost", place="node n1"), "no flows: node n1: 3 lost"),
+        (("hubble-relay",), [flow(port=50000)], "no flow of this probe among the 1 of its time"),
+    ],
+)
+def test_missing_flows_hide_no_failure(lab, cluster, features, seen, told):
+    cluster.kinds, cluster.features, cluster.seen = {}, frozenset(features), seen
+    with pytest.raises(AssertionError) as caught:
+        lab.judge([check()], converge_s=1.0)
+    assert str(caught.value).splitlines()[1:] == [
+        "  x/frontend → x/demo:8080/TCP: expected connected, seen timeout after 0.010 s",
+        f"    {told}",
+    ]
+    assert lab.evidence.flows == []
 
 
-def test_without_its_policy_no_success_counts(lab: Lab, api: SmallCluster, cluster: Cluster) -> None:
-    """What is allowed with the policy is allowed without it, too: that proves nothing."""
-    cluster.kind = OutcomeKind.CONNECTED
-    with lab.in_force([POLICY], [B]):
-        lab.judge([REACHED])
-        api.remove(POLICY_REF)
-        with pytest.raises(EnforcementNotProven) as caught:
-            lab.judge([REACHED])
-    assert f"all probes came out as expected, but not under the policies: {DELETED}" in str(caught.value)
-    assert lab.evidence.notes["diagnosis"] == DELETED
-    lab.judge([REACHED])
+def test_policies_are_in_force_inside_and_gone_after(lab, cluster, api):
+    with lab.in_force([policy("p"), policy("q")], PODS, timeout_s=9.0) as held:
+        assert [(one.name, one.uid) for one in held.refs] == [("p", "uid-p"), ("q", "uid-q")]
+        assert held.ref == held.refs[0]
+        assert [entry.endpoint for entry in held.proof.endpoints] == ["x/demo", "x/frontend"]
+        assert api.stored(ref("q")) is not None
+        assert lab.evidence.proofs == [held.proof]
+    assert api.stored(ref("p")) is api.stored(ref("q")) is None
+    assert cluster.log == [("proven", ["p", "q"], 1.0), ("gone", ["p", "q"], 9.0)]
+    assert [proof.gone for proof in lab.evidence.proofs] == [False, True]
+    assert lab.failures == []
 
 
-def test_neither_a_passing_error_nor_an_old_refusal_breaks_what_is_proven(
-    lab: Lab, api: SmallCluster
-) -> None:
-    """Cilium's word on a policy carries no generation, and may speak of the one before."""
-    with lab.in_force([POLICY], [B]):
-        api.change(
-            POLICY_REF, status={"conditions": [{"type": "Valid", "status": "False", "message": "old"}]}
-        )
-        api.fail("get", KubeError(503, "Unavailable", "busy"), kind="CiliumNetworkPolicy")
-        lab.judge([DENIED])
+def test_a_failure_inside_is_seen_before_the_policy_is_removed(lab, cluster, api):
+    error = RuntimeError("inside")
+    with pytest.raises(RuntimeError, match="inside"), lab.in_force([policy()], PODS):
+        raise error
+    (seen, stored), *more = lab.failures
+    assert seen is error
+    assert more == []
+    assert stored["metadata"]["name"] == "p"
+    assert api.stored(ref()) is None
+    assert [what for what, *_ in cluster.log] == ["proven"], "its absence is not awaited any more"
 
 
-def test_a_change_made_by_the_test_itself_is_in_force(lab: Lab) -> None:
-    changed = {**POLICY, "spec": {"endpointSelector": {}, "egress": [{}]}}
-    with lab.in_force([POLICY], [B]), lab.in_force([changed], [B]) as held:
-        assert held.ref.generation == 2
-        lab.judge([DENIED])
+def test_what_is_not_enforced_is_removed(lab, cluster, api):
+    cluster.unproven = "p"
+    with (
+        pytest.raises(EnforcementNotProven, match="n1 is behind"),
+        lab.in_force([policy()], PODS, timeout_s=3.0),
+    ):
+        pytest.fail("never in force")
+    assert api.stored(ref()) is None
+    assert lab.failures[0][1] is not None, "seen while it was there"
+    assert lab.evidence.proofs == []
 
 
-def test_a_proof_that_times_out_names_the_node(lab: Lab, api: SmallCluster, cluster: Cluster) -> None:
-    cluster.proven = False
-    api.remove(Ref("v1", "Pod", "cilium-n2", "cilium"))
-    with pytest.raises(EnforcementNotProven) as caught, lab.in_force([POLICY], [B], timeout_s=1.0):
-        pytest.fail("it was not proven")
-    assert str(caught.value).splitlines()[1:] == ["  likely cause: Cilium agent down: node n2 has no agent"]
-    assert api.stored(POLICY_REF) is None, "cleaned up all the same"
+def test_what_stays_in_force_after_its_removal_fails_the_test(lab, cluster):
+    cluster.unproven = "gone"
+    with pytest.raises(EnforcementNotProven), lab.in_force([policy()], PODS):
+        pass
 
 
-@pytest.mark.parametrize("error", [FlowsLost("lost 3"), StreamLost("no relay")])
-def test_flows_that_cannot_be_had_name_relay(
-    lab: Lab, api: SmallCluster, cluster: Cluster, error: Exception
-) -> None:
-    cluster.flow_error = error
-    api.change(Ref("apps/v1", "Deployment", "hubble-relay", "cilium"), spec={"replicas": 0})
-    judgement = lab.judge([DENIED])
-    with pytest.raises(type(error)) as caught:
-        lab.flows(judgement)
-    assert "likely cause: Hubble relay down: Deployment cilium/hubble-relay is scaled to zero" in str(
-        caught.value
+def test_the_second_policy_is_refused_and_the_first_is_removed(lab, api):
+    kept = api.apply
+
+    def apply(obj, **given):
+        if obj["metadata"]["name"] == "q":
+            raise KubeError(422, "Invalid", "no such field", place="q")
+        return kept(obj, **given)
+
+    api.apply = apply
+    with pytest.raises(PolicyError, match="no such field"), lab.in_force([policy("p"), policy("q")], PODS):
+        pytest.fail("never in force")
+    assert api.stored(ref("p")) is None
+
+
+def test_a_failure_names_the_proofs_in_force_then_and_no_others(lab, cluster):
+    cluster.kinds = {}
+    cluster.seen = [flow()]
+    with lab.in_force([policy("before")], PODS):
+        pass
+    with (
+        lab.in_force([policy("p")], PODS),
+        lab.in_force([policy("q")], PODS),
+        pytest.raises(AssertionError) as caught,
+    ):
+        lab.judge([check()], converge_s=1.0)
+    lines = [line.strip() for line in str(caught.value).splitlines() if "enforced" in line]
+    assert [line.split(":")[0] for line in lines] == ["CiliumNetworkPolicy x/p", "CiliumNetworkPolicy x/q"]
+
+
+def test_a_wanted_flow_is_found_and_kept(lab, cluster):
+    judgement = lab.judge([check()])
+    cluster.seen = [flow(verdict=FlowVerdict.FORWARDED, reason=""), flow()]
+    found = lab.flow(judgement, "to 8080", Wanted(verdict=FlowVerdict.DROPPED))
+    assert found == flow()
+    assert lab.evidence.flows == [found]
+    assert len(cluster.log) == 1
+
+
+def test_flows_that_are_given_are_not_asked_for_again(lab, cluster):
+    judgement = lab.judge([check()])
+    lab.flow(judgement, "to 8080", Wanted(reason="POLICY_DENIED"), flows=[flow()])
+    assert cluster.log == []
+
+
+def test_a_flow_that_is_not_there_fails_with_the_nearest(lab, cluster):
+    judgement = lab.judge([check()])
+    cluster.seen = [flow()]
+    with pytest.raises(AssertionError, match="1 flows of this probe were seen, nearest first"):
+        lab.flow(judgement, "to 8080", Wanted(verdict=FlowVerdict.FORWARDED))
+    assert lab.evidence.flows == []
+
+
+def test_a_flow_that_cannot_be_known_is_an_error_of_the_run(lab, cluster):
+    judgement = lab.judge([check()])
+    cluster.seen = FlowsLost("3 lost", place="node n1")
+    with pytest.raises(FlowsLost):
+        lab.flow(judgement, "to 8080", Wanted())
+
+
+def test_aliases_and_destinations_widen_the_search(lab):
+    judgement = lab.judge([check()])
+    masked = Flow(
+        1.0,
+        FlowVerdict.FORWARDED,
+        FlowPeer(ip="172.18.0.2", port=40000),
+        FlowPeer(ip="10.0.0.3", port=8080),
+        "TCP",
     )
-
-
-def test_a_broken_tunnel_is_named(lab: Lab, api: SmallCluster) -> None:
-    api.silent |= set(HEALTH.values())
-    assert "node n1 reaches node n2 itself but not its health endpoint" in failure(lab, REACHED)[1]
-
-
-def test_dns_that_nobody_serves_is_named(lab: Lab, api: SmallCluster) -> None:
-    api.change(Ref("apps/v1", "Deployment", "coredns", "kube-system"), spec={"replicas": 0})
-    name = Check(
-        Probe.to(A, Destination(Target.parse("dns:svc.ns.svc.cluster.local"), 8080, Protocol.TCP)),
-        Expectation("connected"),
-    )
-    assert (
-        failure(lab, name)[1]
-        == "  likely cause: cluster DNS down: Deployment kube-system/coredns is scaled to zero"
-    )
-
-
-def test_a_lost_stream_is_named_and_is_no_denial(lab: Lab, cluster: Cluster) -> None:
-    cluster.kind, cluster.detail = OutcomeKind.INFRA_ERROR, "no answer of the agent at ns/a: it was cut"
-    assert failure(lab, DENIED)[1] == f"  likely cause: exec stream cut: {cluster.detail}"
-
-
-def test_a_probe_agent_killed_mid_run_is_named(lab: Lab, cluster: Cluster, api: SmallCluster) -> None:
-    cluster.kind = OutcomeKind.INFRA_ERROR
-    api.remove(Ref("v1", "Pod", "a", "ns"))
-    assert failure(lab, DENIED)[1] == "  likely cause: probe agent down: pod ns/a does not exist"
-
-
-def test_a_stream_that_was_lost_once_is_survived_and_told(lab: Lab, cluster: Cluster) -> None:
-    lab.judge([DENIED])
-    assert "streams lost and opened anew" not in lab.evidence.notes
-    run = cluster.run
-
-    def lost_once(batch: Sequence[Probe]) -> list[Outcome]:
-        cluster.reopened = 1
-        return run(batch)
-
-    cluster.run = lost_once  # type: ignore[method-assign]
-    lab.judge([DENIED])
-    assert lab.evidence.notes["streams lost and opened anew"] == "ns/a: 1 times"
-
-
-def test_times_are_evidence(lab: Lab) -> None:
-    lab.judge([DENIED])
-    (record,) = lab.evidence.checks
-    assert (record.met_after_s, record.lost_in, record.rounds) == (pytest.approx(1.0), (), 3)
-    assert record.to_data()["met_after_s"] == 1.0
+    with pytest.raises(AssertionError):
+        lab.flow(judgement, "to 8080", Wanted(), flows=[masked])
+    wide = {"aliases": ["172.18.0.2"], "destinations": ["10.0.0.3"]}
+    assert lab.flow(judgement, "to 8080", Wanted(), flows=[masked], **wide) == masked
