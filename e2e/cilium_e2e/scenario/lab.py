@@ -64,7 +64,7 @@ class Lab:
     ) -> Judgement:
         """Probe until every check is met, hold, and fail where one is not; see :func:`judge`.
 
-        Before the first probe the flow stream is opened, so that flows can be asked for afterwards.
+        Flows can be asked for afterwards where the flow stream was open before; the fixture ``lab`` sees to it.
 
         Raises:
             AssertionError: one was not met; each with the policies in force and the flows of its probe.
