@@ -3,6 +3,7 @@
 from cilium_e2e.scenario.isolation import isolate
 from cilium_e2e.scenario.judgement import Check, Judged, Judgement, judge, require
 from cilium_e2e.scenario.lab import InForce, Lab
+from cilium_e2e.scenario.pace import ticks
 from cilium_e2e.scenario.policies import enforce, enforce_all
 from cilium_e2e.scenario.workload import PodSpec, ServiceSpec, deploy, namespace, remove
 
@@ -22,4 +23,5 @@ __all__ = [
     "namespace",
     "remove",
     "require",
+    "ticks",
 ]
