@@ -3,7 +3,8 @@
 One connection makes many flows, on the nodes of both ends, and a denied one may well be FORWARDED where it
 left and DROPPED where it arrived. So flows are first put together by connection (both addresses, both ports,
 protocol), and a connection is denied if any of its packets was dropped. Only then are connections put
-together as edges between workloads.
+together as edges between workloads. A node knows the workloads of its own pods only, so what one node shows
+of a pod's workload holds for all flows.
 
 Left out: what the socket layer shows (a translation before there is a packet), what the L7 proxy shows (a
 request refused on a connection that was allowed), and flows that Hubble could not give a direction.
@@ -68,7 +69,11 @@ def service_map(flows: Iterable[Flow]) -> ServiceMap:
     asked: dict[_Connection, tuple[FlowPeer, FlowPeer]] = {}
     stopped: set[_Connection] = set()
     dropped: list[tuple[_Connection, Flow]] = []
+    workloads: dict[tuple[str, str], str] = {}
     for flow in flows:
+        for peer in (flow.source, flow.destination):
+            if peer.workload:
+                workloads[peer.namespace, peer.pod] = peer.workload
         key = _connection(flow)
         if key is None:
             continue
@@ -89,7 +94,8 @@ def service_map(flows: Iterable[Flow]) -> ServiceMap:
     counts: dict[Edge, int] = {}
     for key, (source, destination) in asked.items():
         (_, _), (_, port), protocol = key
-        edge = Edge(_name(source), _name(destination), port, protocol, key not in stopped)
+        names = (_name(source, workloads), _name(destination, workloads))
+        edge = Edge(*names, port, protocol, key not in stopped)
         counts[edge] = counts.get(edge, 0) + 1
     return ServiceMap(MappingProxyType(dict(sorted(counts.items()))))
 
@@ -109,9 +115,9 @@ def _reverse(key: _Connection) -> _Connection:
     return destination, source, protocol
 
 
-def _name(peer: FlowPeer) -> str:
+def _name(peer: FlowPeer, workloads: Mapping[tuple[str, str], str]) -> str:
     if peer.namespace:
-        return f"{peer.namespace}/{peer.workload or peer.pod}"
+        return f"{peer.namespace}/{workloads.get((peer.namespace, peer.pod), peer.pod)}"
     reserved = sorted(label for label in peer.labels if label.startswith(_RESERVED))
     # An identity may have several: the most general name of the world, and the node's own before its role.
     return min(reserved, key=len) if reserved else peer.ip

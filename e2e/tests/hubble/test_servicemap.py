@@ -86,6 +86,10 @@ def flows_of(source, destination, protocol, port, allowed, crosses, source_port)
     socket = Flow(0.5, FlowVerdict.TRANSLATED, near, far, protocol, event_type=TRACE_SOCK)
     verdict = dataclasses.replace(forward, event_type=POLICY_VERDICT, direction=Direction.INGRESS)
     drop = dataclasses.replace(forward, verdict=FlowVerdict.DROPPED, is_reply=None)
+    # The other node does not know the workload of a pod that is not its own.
+    far_off = dataclasses.replace(forward, source=dataclasses.replace(near, workload=""))
+    if allowed and crosses:
+        return [socket, unsure, far_off, verdict, back]
     if allowed:
         return [socket, unsure, verdict, forward, back]
     left = [forward] if crosses else []
