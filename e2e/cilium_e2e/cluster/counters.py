@@ -53,9 +53,7 @@ def parse_exposition(text: str, *, place: str) -> list[Sample]:
         try:
             if match is None:
                 raise ValueError("it is no sample")  # noqa: TRY301 - told like a bad number, below
-            samples.append(
-                Sample(match["name"], _labels(match["labels"] or ""), float(match["value"]))
-            )
+            samples.append(Sample(match["name"], _labels(match["labels"] or ""), float(match["value"])))
         except ValueError as error:
             raise ClusterStateError(
                 f"expected metrics, got {line[:200]!r} in line {number}: {error}", place=place

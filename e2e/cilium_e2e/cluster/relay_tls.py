@@ -18,7 +18,7 @@ from cilium_e2e.kube import Kube
 from cilium_e2e.model import ClusterStateError, KubeError, Object, Ref
 
 SERVER_NAME = "instance.hubble-relay.cilium.io"
-"""Under the wildcard that the chart gives relay's certificate; the name Hubble's own command line asks for."""
+"""Under the wildcard of the chart's certificate for relay; Hubble's own command line asks for it, too."""
 
 _SERVER_CERTIFICATE, _CA = "server.crt", "hubble-server-ca.crt"
 _CLIENT_CERTIFICATE, _CLIENT_KEY = "client.crt", "client.key"
@@ -49,7 +49,9 @@ def relay_tls(kube: Kube, pod: Object) -> Tls | None:
         authorities.append(reader.read(*files[_CA]))
     if not authorities:
         raise _unreadable(
-            f"expected {_CA_KEY} in {server} or an item {_CA}, found neither", namespace, pod["metadata"]["name"]
+            f"expected {_CA_KEY} in {server} or an item {_CA}, found neither",
+            namespace,
+            pod["metadata"]["name"],
         )
     own = {name: reader.read(*files[name]) for name in (_CLIENT_CERTIFICATE, _CLIENT_KEY) if name in files}
     complete = len(own) == 2
@@ -95,7 +97,9 @@ class _Reader:
         except (binascii.Error, ValueError) as error:
             raise _unreadable(f"expected base64 under {key}: {error}", *_at(ref)) from None
         if b"-----BEGIN " not in plain:
-            raise _unreadable(f"expected PEM under {key}, got {len(plain)} bytes of something else", *_at(ref))
+            raise _unreadable(
+                f"expected PEM under {key}, got {len(plain)} bytes of something else", *_at(ref)
+            )
         return bytes(plain)
 
     def _data(self, ref: Ref) -> dict[str, str]:

@@ -76,7 +76,7 @@ class RelaySource:
         self,
         address: str | Callable[[], str],
         *,
-        tls: Tls | None | Callable[[], Tls | None] = None,
+        tls: Tls | Callable[[], Tls | None] | None = None,
         poke: Callable[[Sequence[str]], None] | None = None,
         max_flows: int = MAX_FLOWS,
         call_timeout_s: float = CALL_TIMEOUT_S,

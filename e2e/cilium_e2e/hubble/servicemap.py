@@ -66,24 +66,16 @@ def service_map(flows: Iterable[Flow]) -> ServiceMap:
 
     A port that is used anew for the same destination makes one connection of the two, denied if either was.
     """
+    packets = [(key, flow) for flow in flows if (key := _connection(flow)) is not None]
     asked: dict[_Connection, tuple[FlowPeer, FlowPeer]] = {}
-    stopped: set[_Connection] = set()
-    dropped: list[tuple[_Connection, Flow]] = []
-    workloads: dict[tuple[str, str], str] = {}
-    for flow in flows:
-        for peer in (flow.source, flow.destination):
-            if peer.workload:
-                workloads[peer.namespace, peer.pod] = peer.workload
-        key = _connection(flow)
-        if key is None:
-            continue
-        if flow.verdict in _STOPPED:
-            dropped.append((key, flow))
-        elif flow.verdict in _PASSED and flow.is_reply is not None:
+    for key, flow in packets:
+        if flow.verdict in _PASSED and flow.is_reply is not None:
             if flow.is_reply:
                 asked.setdefault(_reverse(key), (flow.destination, flow.source))
             else:
                 asked.setdefault(key, (flow.source, flow.destination))
+    stopped: set[_Connection] = set()
+    dropped = [(key, flow) for key, flow in packets if flow.verdict in _STOPPED]
     # A dropped packet does not say whether it is a reply: it is one if the other way was asked.
     for key, flow in sorted(dropped, key=lambda drop: drop[1].time_s):
         if _reverse(key) in asked and key not in asked:
@@ -91,6 +83,12 @@ def service_map(flows: Iterable[Flow]) -> ServiceMap:
         else:
             asked.setdefault(key, (flow.source, flow.destination))
             stopped.add(key)
+    workloads = {
+        (peer.namespace, peer.pod): peer.workload
+        for _, flow in packets
+        for peer in (flow.source, flow.destination)
+        if peer.workload
+    }
     counts: dict[Edge, int] = {}
     for key, (source, destination) in asked.items():
         (_, _), (_, port), protocol = key

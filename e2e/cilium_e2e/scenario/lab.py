@@ -64,7 +64,7 @@ class Lab:
     ) -> Judgement:
         """Probe until every check is met, hold, and fail where one is not; see :func:`judge`.
 
-        Flows can be asked for afterwards where the flow stream was open before; the fixture ``lab`` sees to it.
+        Flows can be asked for afterwards if the flow stream was open before; the fixture ``lab`` opens it.
 
         Raises:
             AssertionError: one was not met; each with the policies in force and the flows of its probe.
