@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from cilium_e2e.hubble import observer_pb2, relay_pb2
+from cilium_e2e.hubble import flow_pb2, observer_pb2, relay_pb2
 from cilium_e2e.hubble.convert import from_flow, lost_flows, node_status, seconds
 from cilium_e2e.hubble.ledger import Ledger, Reading
 from cilium_e2e.hubble.reports import NodeReport, RelayStatus
@@ -310,9 +310,7 @@ class RelaySource:
             match response.WhichOneof("response_types"):
                 case "flow":
                     flow, node = response.flow, response.node_name or response.flow.node_name
-                    self._ledger.take(
-                        node, seconds(flow.time), flow.uuid, reading, lambda: from_flow(flow, node=node)
-                    )
+                    self._ledger.take(node, seconds(flow.time), flow.uuid, reading, _reader(flow, node))
                 case "lost_events":
                     self._ledger.take_lost(lost_flows(response), reading)
                 case "node_status" if reading.live:
@@ -357,6 +355,12 @@ class RelaySource:
             call.cancel()
         for response in call:
             self._take(response, reading)
+
+
+def _reader(flow: Any, node: str) -> Callable[[], Flow]:
+    """Reads a flow later; until then its few hundred bytes are kept, not the message with its own memory."""
+    raw = flow.SerializeToString()
+    return lambda: from_flow(flow_pb2.Flow.FromString(raw), node=node)
 
 
 def _words(error: Exception) -> str:
