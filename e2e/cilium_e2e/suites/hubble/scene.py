@@ -174,4 +174,5 @@ def assert_peer(peer: FlowPeer, pod: Target, cluster: Cluster) -> None:
     endpoint = next(one for one in cluster.endpoints() if one.name == str(pod))
     seen = (peer.namespace, peer.pod, peer.identity, sorted(peer.labels))
     wanted = (pod.namespace, pod.name, endpoint.identity.number, sorted(endpoint.identity.labels))
-    assert seen == wanted
+    # pytest explains comparisons in test files only.
+    assert seen == wanted, f"expected {wanted}, seen {seen}"
