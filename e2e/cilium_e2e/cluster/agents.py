@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from cilium_e2e.cluster.counters import Sample, parse_list
 from cilium_e2e.cluster.datapath import Frontend, IpCache, parse_frontends, parse_ipcache
 from cilium_e2e.cluster.process import (
     CONFIG_FOLDER,
@@ -187,6 +188,10 @@ class CiliumAgents:
         """The configuration that one agent's process holds."""
         found: dict[str, Any] = self.json(agent, "config", "--all")
         return found
+
+    def metrics(self, agent: AgentPod) -> list[Sample]:
+        """One agent's counters, also where nothing exports them."""
+        return parse_list(self.json(agent, "metrics", "list"))
 
     def modules(self, agent: AgentPod) -> list[Module]:
         """The health of one agent's modules."""

@@ -5,6 +5,7 @@ from cilium_e2e.scenario.judgement import Check, Judged, Judgement, judge, requi
 from cilium_e2e.scenario.lab import InForce, Lab
 from cilium_e2e.scenario.live_world import live_policies, live_world
 from cilium_e2e.scenario.oracle_view import OracleView, Saying
+from cilium_e2e.scenario.pace import ticks
 from cilium_e2e.scenario.policies import enforce, enforce_all
 from cilium_e2e.scenario.workload import PodSpec, ServiceSpec, deploy, namespace, remove
 
@@ -28,4 +29,5 @@ __all__ = [
     "namespace",
     "remove",
     "require",
+    "ticks",
 ]

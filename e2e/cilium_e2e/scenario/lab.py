@@ -89,7 +89,7 @@ class Lab:
     ) -> Judgement:
         """Probe until every check is met, hold, and fail where one is not; see :func:`judge`.
 
-        Before the first probe the flow stream is opened, so that flows can be asked for afterwards.
+        Flows can be asked for afterwards if the flow stream was open before; the fixture ``lab`` opens it.
         ``oracle`` is what the oracle says, by probe id: for the records, and for whoever reads a failure.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Fixtures that several suites share: patience, the README's demo workload, its policy in force."""
+"""Fixtures that several suites share: patience, the README's demo workload, leave to change the cluster."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ import pytest
 
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Ref, Target
+from cilium_e2e.model import Backend, Ref, Target
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
 from cilium_e2e.scenario import PodSpec, deploy, enforce, isolate, judge, remove, require
@@ -69,3 +69,10 @@ def demo(
     finally:
         remove(kube, Ref.of(policy))
     cluster.prove([ref], pods, gone=True)
+
+
+@pytest.fixture
+def disposable(cluster: LiveCluster) -> None:
+    """The test changes what others may rely on: only on a cluster that was made for tests."""
+    if cluster.info.backend is Backend.EXISTING:
+        pytest.skip("it changes objects of the cluster by hand, which is done on disposable clusters only")

@@ -13,6 +13,7 @@ import pytest
 from cilium_e2e.cluster import relay_link
 from cilium_e2e.cluster.container_exec import Containers
 from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.hubble.relay import Tls
 from cilium_e2e.model import (
     Backend,
     Clock,
@@ -239,9 +240,15 @@ class FakeRelay:
     failure: ClassVar[HarnessError | None]
 
     def __init__(
-        self, address: Callable[[], str], *, poke: Callable[[Sequence[str]], None], clock: Clock
+        self,
+        address: Callable[[], str],
+        *,
+        tls: Callable[[], Tls | None],
+        poke: Callable[[Sequence[str]], None],
+        clock: Clock,
     ) -> None:
         self.connect = address
+        self.tls = tls
         self.poke = poke
         self.clock = clock
         self.address = ""

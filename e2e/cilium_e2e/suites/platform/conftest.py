@@ -1,4 +1,4 @@
-"""Fixtures of the platform suite: every agent asked at once, and leave to change the cluster."""
+"""Fixtures of the platform suite: every agent asked at once, and looks until it settles."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,7 +9,6 @@ from cilium_e2e.cluster.agents import AgentPod
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.cluster.process import AgentProcess
 from cilium_e2e.cluster.status import AgentStatus
-from cilium_e2e.model import Backend
 
 T = TypeVar("T")
 EachAgent = Callable[[Callable[[AgentPod], T]], dict[str, T]]
@@ -38,10 +37,3 @@ def statuses(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentStat
 def processes(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentProcess]:  # type: ignore[type-arg]
     """Every agent's process by node, as it was when this worker first asked."""
     return each_agent(cluster.agents.process)
-
-
-@pytest.fixture
-def disposable(cluster: LiveCluster) -> None:
-    """The test changes what others may rely on: only on a cluster that was made for tests."""
-    if cluster.info.backend is Backend.EXISTING:
-        pytest.skip("it changes objects of the cluster by hand, which is done on disposable clusters only")
