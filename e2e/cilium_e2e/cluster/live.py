@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from cilium_e2e.cluster.agents import CiliumAgents
 from cilium_e2e.cluster.container_exec import Containers
 from cilium_e2e.cluster.enforcement import Enforcement
+from cilium_e2e.cluster.poking import Poke
 from cilium_e2e.cluster.relay_link import RelayLink
 from cilium_e2e.cluster.world import container
 from cilium_e2e.hubble import complete_flows
@@ -142,7 +143,8 @@ class LiveCluster:
         """
         with self._lock:
             if self._relay is None:
-                link = RelayLink(self.api, self.agents, self._info.cilium_namespace)
+                poke = Poke(self.api, self.agents, [node for node, _ in self._info.host_agents], self.prober)
+                link = RelayLink(self.api, self._info.cilium_namespace, poke=poke)
                 self._open.callback(link.close)
                 self._relay = link.source
             return self._relay
