@@ -35,6 +35,9 @@ from cilium_e2e.scenario.policies import enforce_all
 from cilium_e2e.scenario.workload import remove
 
 ALL_FLOWS = FlowFilter()
+LATE_S = 3.0
+"""How much later than its probe a flow may be stamped by an agent that is busy, in seconds."""
+_LOOK_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +212,9 @@ class Lab:
     ) -> Flow:
         """The flow of one judged probe that is wanted.
 
+        An agent stamps its events when it reads them, so that a busy one stamps them late, after the window
+        that was asked for. What is missing is therefore looked for in later windows too, for a while.
+
         Args:
             judgement: in which the probe was judged.
             probe_id: which one.
@@ -221,14 +227,19 @@ class Lab:
             AssertionError: no such flow; the message names the nearest and what is different about them.
         """
         entry = next(one for one in judgement.judged if one.check.probe.id == probe_id)
-        seen = self.flows(judgement) if flows is None else flows
         probe, outcome = entry.check.probe, entry.outcome
-        mine = evidence(seen, outcome, probe, aliases=aliases, destinations=destinations)
-        found = find(mine, wanted)
-        if found is None:
-            raise AssertionError(
-                explain(wanted, seen, outcome, probe, aliases=aliases, destinations=destinations)
-            )
+        deadline = self.cluster.clock.monotonic() + LATE_S
+        seen = self.flows(judgement) if flows is None else flows
+        while True:
+            mine = evidence(seen, outcome, probe, aliases=aliases, destinations=destinations)
+            if (found := find(mine, wanted)) is not None:
+                break
+            if self.cluster.clock.monotonic() >= deadline:
+                raise AssertionError(
+                    explain(wanted, seen, outcome, probe, aliases=aliases, destinations=destinations)
+                )
+            self.cluster.clock.sleep(_LOOK_AGAIN_S)
+            seen = self.flows(judgement)
         self.evidence.flows.append(found)
         return found
 
