@@ -127,8 +127,7 @@ class Installation:
             revision, plan = publish(prepared, server, overrides(prepared, image_values))
         if revision.untracked:
             self._say(f"  published with untracked files: {', '.join(revision.untracked)}")
-        world = self._world()
-        server_ip = next(agent.ips[0] for agent in world if agent.name == ZONE_SERVER)
+        world, server_ip = self._world()
         endpoint.result()
         flux_images.result()
 
@@ -171,16 +170,17 @@ class Installation:
         differences = [*prepared.repository.differences, *differences, *plan.differences, zone]
         return Installed(kube, differences, world, host_agents)
 
-    def _world(self) -> tuple[WorldAgent, ...]:
-        """Start the agents outside of the cluster, or find them running."""
+    def _world(self) -> tuple[tuple[WorldAgent, ...], str]:
+        """Start the agents outside of the cluster, or find them; with the address of the one that serves DNS."""
         prepared = self._prepared
         with self._timeline.phase(WORLD, after=(PUBLISH,)):
-            return WorldAgents(
+            world = WorldAgents(
                 self._engine,
                 self._cluster,
                 image=prepared.options.agent_image,
                 ip_family=prepared.topology.ip_family,
             ).start()
+        return world, next(agent.ips[0] for agent in world if agent.name == ZONE_SERVER)
 
     def _host_agents(self, kube: Kube, image: Future[None]) -> Future[tuple[tuple[str, str], ...]]:
         """Start the agents on the nodes as soon as their image is there, beside all other waiting."""
