@@ -1,0 +1,81 @@
+"""What name servers answer: the cluster's own, which knows Services and forwards one zone, and agents'."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+from cilium_e2e.cluster.simulated.places import Listener
+from cilium_e2e.cluster.simulated.store import Store
+from cilium_e2e.model import Ref
+from cilium_e2e.probe.agent.zone import Zone
+from cilium_e2e.probe.places import ZONE
+
+DOMAIN = "cluster.local"
+_RCODES = {0: "NOERROR", 3: "NXDOMAIN", 5: "REFUSED"}
+_KINDS = {"A": 1, "AAAA": 28}
+Answer = tuple[str, list[str]]
+"""A response code and the addresses."""
+
+
+class Names:
+    """All name servers.
+
+    Args:
+        store: the API's objects.
+        forward: answers the zone that exists outside only.
+    """
+
+    def __init__(self, store: Store, forward: Callable[[], Listener]) -> None:
+        self._store = store
+        self._forward = forward
+
+    def ask(self, server: Listener, name: str, record: str) -> Answer:
+        """A server's answer; an agent answers from its records, anything else is cluster DNS."""
+        if server.records:
+            return _zone(server, name, record)
+        return self._cluster(name.rstrip(".").lower(), record)
+
+    def _cluster(self, name: str, record: str) -> Answer:
+        if name == ZONE or name.endswith(f".{ZONE}"):
+            return _zone(self._forward(), name, record)
+        if not (name == DOMAIN or name.endswith(f".{DOMAIN}")):
+            return "SERVFAIL", []  # nothing outside answers a simulated cluster
+        words = name.removesuffix(f".{DOMAIN}").split(".")
+        if words[-1:] != ["svc"] or len(words) < 3:
+            known = words in ([DOMAIN], ["svc"]) or (len(words) == 2 and words[-1] == "svc")
+            return ("NOERROR" if known else "NXDOMAIN"), []
+        *host, service_name, namespace, _ = words
+        service = self._store.find(Ref("v1", "Service", service_name, namespace))
+        if service is None or len(host) > 1:
+            return "NXDOMAIN", []
+        spec = service["spec"]
+        if spec.get("clusterIP") != "None":
+            return ("NXDOMAIN", []) if host else ("NOERROR", _of(spec["clusterIPs"], record))
+        addresses = self._ready(service_name, namespace)
+        if host:
+            addresses = [ip for ip in addresses if ip.replace(".", "-").replace(":", "-") == host[0]]
+            if not addresses:
+                return "NXDOMAIN", []
+        return ("NOERROR", _of(addresses, record)) if addresses else ("NXDOMAIN", [])
+
+    def _ready(self, name: str, namespace: str) -> list[str]:
+        slices = self._store.all(Ref("discovery.k8s.io/v1", "EndpointSlice", namespace=namespace))
+        return [
+            endpoint["addresses"][0]
+            for found in slices
+            if (found["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == name
+            for endpoint in found["endpoints"]
+            if endpoint["conditions"]["ready"]
+        ]
+
+
+def _of(addresses: list[str], record: str) -> list[str]:
+    if record not in _KINDS:
+        return []
+    return [ip for ip in addresses if (":" in ip) is (record == "AAAA")]
+
+
+def _zone(server: Listener, name: str, record: str) -> Answer:
+    code, packed = Zone.parse(server.records).look_up(name.rstrip(".").lower(), _KINDS.get(record, 0))
+    return _RCODES[code], [str(ipaddress.ip_address(address)) for address in packed]
