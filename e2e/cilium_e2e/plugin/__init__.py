@@ -23,12 +23,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "disruptive: runs alone on its cluster, after all other tests, because it would disturb them",
     )
     if config.getoption("--backend") is None:
+        if config.getoption("--evidence") is not None:
+            raise pytest.UsageError("--evidence: there is none without --backend")
         return
     # They import the whole harness.
-    from cilium_e2e.plugin import exclusive, fixtures, lifecycle, requirements  # noqa: PLC0415
+    from cilium_e2e.plugin import exclusive, fixtures, lifecycle, reporting, requirements  # noqa: PLC0415
 
     config.pluginmanager.register(lifecycle.plugin_for(config), "cilium-e2e-lifecycle")
     lock = exclusive.Exclusive(lambda: config.stash[lifecycle.HANDLE].lock)
     config.pluginmanager.register(lock, "cilium-e2e-exclusive")
     config.pluginmanager.register(fixtures, "cilium-e2e-fixtures")
     config.pluginmanager.register(requirements, "cilium-e2e-requirements")
+    config.pluginmanager.register(reporting.Reporting(config), "cilium-e2e-reporting")
+    if not hasattr(config, "workerinput"):
+        # After the cluster's own plugin, so that its hooks are around that one's.
+        config.pluginmanager.register(reporting.EvidenceFile(config), "cilium-e2e-evidence-file")

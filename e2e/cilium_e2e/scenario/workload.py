@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from cilium_e2e.kube import Kube, condition, is_true
+from cilium_e2e.kube import Kube, is_true, pod_states
 from cilium_e2e.model import Cluster, ClusterStateError, Object, Ref, Target
 from cilium_e2e.probe import Port, config_map, pod, service
 
@@ -16,12 +16,16 @@ GONE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PodSpec:
-    """An agent to run: its name, labels, ports, and the node it must run on (empty for any)."""
+    """An agent to run: its name, labels, ports, the node it must run on (empty for any), its account.
+
+    ``service_account`` must exist before it; empty for the namespace's default.
+    """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
     node: str = ""
+    service_account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,15 @@ def deploy(
     """
     kube.apply(config_map(name))
     kube.apply_all(
-        pod(name, spec.name, labels=spec.labels, ports=spec.ports, node=spec.node, image=image)
+        pod(
+            name,
+            spec.name,
+            labels=spec.labels,
+            ports=spec.ports,
+            node=spec.node,
+            image=image,
+            service_account=spec.service_account,
+        )
         for spec in pods
     )
     kube.apply_all(service(name, spec.name, selector=spec.selector, ports=spec.ports) for spec in services)
@@ -100,7 +112,7 @@ def deploy(
         ready,
         timeout_s=READY_TIMEOUT_S,
         what=f"the pods {', '.join(sorted(wanted))} to be ready",
-        describe=_pod_states,
+        describe=pod_states,
     )
     # No policy to prove: this waits until every pod is an endpoint with a datapath of its own.
     cluster.prove((), [f"{name}/{spec.name}" for spec in pods])
@@ -120,22 +132,3 @@ def remove(kube: Kube, ref: Ref) -> None:
         )
     except ClusterStateError as error:
         raise ClusterStateError(f"deleted, but still there: {error.message}", place=str(ref)) from error
-
-
-def _pod_states(found: Sequence[Object]) -> str:
-    """Each pod with its phase, what its containers wait for, and why no node takes it."""
-    lines = []
-    for entry in found:
-        status = entry.get("status") or {}
-        waits = {
-            c["name"]: c["state"]["waiting"]
-            for c in status.get("containerStatuses") or []
-            if "waiting" in (c.get("state") or {})
-        }
-        waiting = [f"{name} {w.get('reason')} {w.get('message', '')}".strip() for name, w in waits.items()]
-        scheduled = condition(entry, "PodScheduled") or {}
-        if scheduled.get("status") == "False":
-            waiting.append(f"{scheduled.get('reason', '')} {scheduled.get('message', '')}".strip())
-        detail = f" ({'; '.join(waiting)})" if waiting else ""
-        lines.append(f"{entry['metadata']['name']} {status.get('phase', 'unknown')}{detail}")
-    return ", ".join(lines) or "no pod"
