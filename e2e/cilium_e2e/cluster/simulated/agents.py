@@ -93,6 +93,10 @@ class Agents:
             agent.pod = name
             self._start(agent)
 
+    def restart(self, agent: Agent) -> None:
+        """The process of an agent dies, and its container is started again."""
+        self._start(agent)
+
     def _start(self, agent: Agent) -> None:
         agent.running = True
         agent.started_s = self._clock.time()

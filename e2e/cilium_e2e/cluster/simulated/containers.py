@@ -14,11 +14,11 @@ from cilium_e2e.cluster.simulated.datapath import OPEN, Datapath
 from cilium_e2e.cluster.simulated.dbg import Dbg
 from cilium_e2e.cluster.simulated.hooks import Hooks
 from cilium_e2e.cluster.simulated.output import Output
-from cilium_e2e.cluster.simulated.places import HEALTH, Places
+from cilium_e2e.cluster.simulated.places import HEALTH, Places, agent_name
 from cilium_e2e.cluster.simulated.prober import BatchStream, Prober
 from cilium_e2e.cluster.simulated.store import Store
 from cilium_e2e.model import ExecStream, KubeError, Object, Ref
-from cilium_e2e.probe.workload import BATCH_COMMAND, RUN
+from cilium_e2e.probe.workload import BATCH_COMMAND, ONCE_COMMAND, RUN
 
 _NOT_SIMULATED = 127
 
@@ -65,9 +65,13 @@ class PodContainers:
         """
         pod = self._running(ref, container)
         words = tuple(command)
+        if words[: len(ONCE_COMMAND)] == ONCE_COMMAND and _is_agent(pod):
+            answer, took_s = self._prober.answer(words[-1], agent_name(pod), self._ips(ref))
+            self._clock.sleep(took_s)
+            return Output(self._clock, json.dumps(answer), before=lambda: self._hooks.line(ref))
         if words == BATCH_COMMAND and _is_agent(pod):
             return BatchStream(
-                self._prober, f"{ref.namespace}/{ref.name}", lambda: self._ips(ref), lambda: self._hooks.line(ref)
+                self._prober, agent_name(pod), lambda: self._ips(ref), lambda: self._hooks.line(ref)
             )
         agent = next((a for a in self._agents.agents.values() if a.pod == ref.name), None)
         if agent is not None and agent.running and ref.namespace == self._hooks.namespace:
@@ -103,14 +107,11 @@ class PodContainers:
         def before() -> None:
             self._hooks.line(ref)
 
-        if words[0] == "cilium-dbg" and words[-2:] == ("-o", "json"):
-            try:
-                answer = self._dbg.run(agent, words[1:-2])
-            except KeyError:
-                return self._missing(words)
-            if words[1:3] == ("policy", "get"):
-                answer = {**answer, "policy": json.dumps(answer["policy"])}
-            return Output(self._clock, json.dumps(answer), before=before)
+        script = words[2].splitlines() if words[:2] == ("sh", "-c") and len(words) == 3 else [" ".join(words)]
+        asked = [tuple(line.split()) for line in script if line != "set -e"]
+        if asked and all(self._dbg.knows(line) for line in asked):
+            text = "\n".join(self._dbg.answer(agent, line) for line in asked)
+            return Output(self._clock, text, before=before)
         scripts: Mapping[str, Callable[[], str]] = {
             PROCESS_SCRIPT: lambda: self._process(agent),
             CONFIG_SCRIPT: lambda: _config(agent),

@@ -39,6 +39,7 @@ class Way:
         listener: who answers, where it is open.
         sides: the sides that were asked and let it through.
         detail: the operating system's words, where it did not get through.
+        through: the node at whose port a Service was reached from outside.
     """
 
     end: str
@@ -46,6 +47,7 @@ class Way:
     listener: Listener | None = None
     sides: tuple[Asked, ...] = ()
     detail: str = ""
+    through: str = ""
 
 
 class Datapath:
@@ -95,16 +97,27 @@ class Datapath:
         target = self._places.of(ip)
         connection = Connection(source, target, protocol, source_port, port)
         if frontend is not None:
-            backend = self._choose(frontend, source, source_port)
+            backend = self._choose(frontend, source, source_port, target.node)
+            if backend is None and frontend.local and not source.node:
+                return Way(TIMEOUT, connection)
             if backend is None:
                 return Way(UNREACHABLE, connection, detail="No route to host")
-            connection = replace(connection, target=self._places.of(backend[0]), port=backend[1])
+            through = target.node if not source.node and not frontend.local else ""
+            place = self._places.of(backend[0])
+            connection = replace(connection, target=place, port=backend[1], translated=True)
             self._recorder.translated(connection)
-        elif _of_services(ip):
+            return replace(self._route(connection), through=through)
+        if _of_services(ip):
             # No such port, or an echo request: nothing translates it, and nothing has the address.
             return Way(TIMEOUT, connection)
-        if connection.source.ip == connection.target.ip and source.kind == "pod":
+        return self._route(connection)
+
+    def _route(self, connection: Connection) -> Way:
+        source, target = connection.source, connection.target
+        if source.ip == target.ip and source.kind == "pod":
             return self._answer(connection, ())  # never leaves the pod, so nobody judges it
+        if source.kind == "world" and target.kind == "pod" and not connection.translated:
+            return Way(TIMEOUT, connection)  # nothing outside routes to pods
         return self._judge(connection)
 
     def _judge(self, connection: Connection) -> Way:
@@ -209,10 +222,28 @@ class Datapath:
                 for address in addresses:
                     agent.names.setdefault(address, set()).add(name.rstrip(".").lower())
 
-    def _choose(self, frontend: Frontend, source: Place, source_port: int) -> tuple[str, int] | None:
+    def seen_from(self, way: Way) -> str:
+        """The address under which the one who answers sees the asker.
+
+        Who leaves the cluster is masqueraded as its node; who comes in through another node's port is
+        translated to that node.
+        """
+        source, target, version = way.connection.source, way.connection.target, ":" in way.connection.target.ip
+        hides = ""
+        if source.kind == "pod" and target.kind in {"world", "node"} and source.node != target.node:
+            hides = source.node
+        elif not source.node and way.through and way.through != target.node:
+            hides = way.through
+        if not hides:
+            return source.ip
+        return next(ip for ip in self._places.nodes[hides].ips if (":" in ip) is version)
+
+    def _choose(
+        self, frontend: Frontend, source: Place, source_port: int, node: str
+    ) -> tuple[str, int] | None:
         backends = list(frontend.backends)
         if frontend.local and not source.node:
-            backends = [b for b in backends if b.node == self._node_of(frontend.ip)] or backends
+            backends = [b for b in backends if b.node == node]
         if not backends:
             return None
         seed = source.ip if frontend.affinity else f"{source.ip}:{source_port}"
@@ -223,9 +254,6 @@ class Datapath:
             others = [ip for ip, (_, e) in self._agents.by_ip.items() if ip not in {b.ip for b in backends} and e.identity]
             return (others[0], backends[chosen].port) if others else (backends[chosen].ip, backends[chosen].port)
         return backends[number].ip, backends[number].port
-
-    def _node_of(self, ip: str) -> str:
-        return self._places.of(ip).node if ip else ""
 
 
 def _of_services(ip: str) -> bool:

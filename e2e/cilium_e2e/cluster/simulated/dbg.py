@@ -5,17 +5,22 @@ The shapes are those of recordings of Cilium 1.18.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from cilium_e2e.cluster.simulated.agent import HEALTH_ID, HOST_ID, Agent, EndpointState
+from cilium_e2e.cluster.counters import DENIED_BY_DEFAULT, DENIED_BY_RULE, DROPS, FORWARDS
 from cilium_e2e.cluster.simulated.agents import Agents
+from cilium_e2e.cluster.simulated.recorder import Recorder
 from cilium_e2e.cluster.simulated.services import Frontend, Services
 from cilium_e2e.cluster.simulated.verdicts import Verdicts
 from cilium_e2e.model import Direction, PolicyRef
 from cilium_e2e.policy import PolicyObject, dump
 
 _KEY = "io.cilium.k8s.policy"
+REASONS = {"POLICY_DENIED": DENIED_BY_DEFAULT, "POLICY_DENY": DENIED_BY_RULE}
+"""Drop reasons as Hubble names them to what the datapath counts them as."""
 
 
 class Dbg:
@@ -25,9 +30,13 @@ class Dbg:
         agents: all agents.
         verdicts: who enforces what.
         services: what agents translate.
+        recorder: counts what was forwarded and dropped.
     """
 
-    def __init__(self, agents: Agents, verdicts: Verdicts, services: Services) -> None:
+    def __init__(
+        self, agents: Agents, verdicts: Verdicts, services: Services, recorder: Recorder
+    ) -> None:
+        self._recorder = recorder
         self._agents = agents
         self._verdicts = verdicts
         self._services = services
@@ -40,11 +49,16 @@ class Dbg:
             ("bpf", "ipcache", "list"): self.ipcache,
             ("service", "list"): self.service_list,
             ("identity", "list"): self.identity_list,
+            ("metrics", "list"): self.metrics,
         }
 
-    def run(self, agent: Agent, words: tuple[str, ...]) -> Any:
-        """What a command prints, as data; KeyError for one that is not simulated."""
-        return self._commands[words](agent)
+    def knows(self, words: tuple[str, ...]) -> bool:
+        """Whether a command is simulated: ``cilium-dbg QUESTION -o json``."""
+        return words[:1] == ("cilium-dbg",) and words[-2:] == ("-o", "json") and words[1:-2] in self._commands
+
+    def answer(self, agent: Agent, words: tuple[str, ...]) -> str:
+        """What a command prints."""
+        return json.dumps(self._commands[words[1:-2]](agent))
 
     def policy(self, agent: Agent) -> dict[str, Any]:
         """``policy get``: the rules as a JSON text of their own."""
@@ -53,7 +67,7 @@ class Dbg:
             for _, policy in agent.repository.policies.values()
             for spec in _specs(policy)
         ]
-        return {"policy": rules, "revision": agent.repository.revision}
+        return {"policy": json.dumps(rules), "revision": agent.repository.revision}
 
     def endpoints(self, agent: Agent) -> list[dict[str, Any]]:
         """``endpoint list``."""
@@ -205,6 +219,16 @@ class Dbg:
             ips = [frontend.ip] if frontend.ip else ["0.0.0.0", *agent.plan.ips]  # noqa: S104 - a table's entry
             entries += [(ip, frontend) for ip in ips]
         return [_service(number, ip, frontend) for number, (ip, frontend) in enumerate(entries, start=1)]
+
+    def metrics(self, agent: Agent) -> list[dict[str, Any]]:
+        """``metrics list``: what the datapath has forwarded and dropped since it was loaded."""
+        dropped, forwarded = self._recorder.counted(agent.node)
+        found: list[dict[str, Any]] = [
+            {"name": DROPS, "labels": {"direction": direction, "reason": REASONS[reason]}, "value": count}
+            for (reason, direction), count in dropped.items()
+        ]
+        found.append({"name": FORWARDS, "labels": {"direction": "INGRESS"}, "value": forwarded})
+        return found
 
     def identity_list(self, agent: Agent) -> list[dict[str, Any]]:
         """``identity list``."""

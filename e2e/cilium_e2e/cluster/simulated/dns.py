@@ -37,6 +37,8 @@ class Names:
         return self._cluster(name.rstrip(".").lower(), record)
 
     def _cluster(self, name: str, record: str) -> Answer:
+        if record == "PTR":
+            return self._reverse(name)
         if name == ZONE or name.endswith(f".{ZONE}"):
             return _zone(self._forward(), name, record)
         if not (name == DOMAIN or name.endswith(f".{DOMAIN}")):
@@ -58,6 +60,15 @@ class Names:
             if not addresses:
                 return "NXDOMAIN", []
         return ("NOERROR", _of(addresses, record)) if addresses else ("NXDOMAIN", [])
+
+    def _reverse(self, name: str) -> Answer:
+        """The Service at an address, from the name that stands for the address."""
+        for service in self._store.all(Ref("v1", "Service")):
+            meta = service["metadata"]
+            for ip in service["spec"].get("clusterIPs") or ():
+                if ip != "None" and ipaddress.ip_address(ip).reverse_pointer == name:
+                    return "NOERROR", [f"{meta['name']}.{meta['namespace']}.svc.{DOMAIN}"]
+        return "NXDOMAIN", []
 
     def _ready(self, name: str, namespace: str) -> list[str]:
         slices = self._store.all(Ref("discovery.k8s.io/v1", "EndpointSlice", namespace=namespace))

@@ -132,16 +132,25 @@ def _world_listeners(name: str, world: Mapping[str, tuple[str, ...]]) -> dict[tu
 def _listeners(pod: Object) -> dict[tuple[str, int], Listener]:
     """What a pod serves: an agent says so on its command line, others by their container ports."""
     found: dict[tuple[str, int], Listener] = {}
-    name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
     for container in pod["spec"]["containers"]:
         command = container.get("command") or []
         if tuple(command[: len(RUN)]) == RUN:
-            found |= _of_agent(command[len(RUN) :], name)
+            found |= _of_agent(command[len(RUN) :], agent_name(pod))
             continue
         for port in container.get("ports") or ():
             kind = DNS if port["containerPort"] == 53 else OTHER
-            found[port.get("protocol", "TCP"), port["containerPort"]] = Listener(kind, name)
+            found[port.get("protocol", "TCP"), port["containerPort"]] = Listener(kind)
     return found
+
+
+def agent_name(pod: Object) -> str:
+    """What the probe agent in a pod calls itself: what its environment says, or the pod's name."""
+    own = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+    for container in pod["spec"]["containers"]:
+        for entry in container.get("env") or ():
+            if entry["name"] == "AGENT_NAME" and "$(" not in entry.get("value", "$("):
+                return str(entry["value"])
+    return own
 
 
 def _of_agent(arguments: list[str], name: str) -> dict[tuple[str, int], Listener]:

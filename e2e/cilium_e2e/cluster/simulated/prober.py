@@ -84,7 +84,7 @@ class Prober:
         protocol = spec["protocol"]
         if protocol == "dns":
             return self._dns(spec, ips)
-        address, failure = self._address(spec["host"], ips)
+        address, failure = self._address(spec["host"], ips, search=bool(spec.get("search")))
         if failure is not None:
             return failure
         six = ":" in address
@@ -98,7 +98,10 @@ class Prober:
         seen = {"source_ip": local, "source_port": port, "destination_ip": address}
         if way.end != OPEN:
             return {"kind": way.end, "detail": way.detail or "timed out", **seen}
-        return {**self._spoken(spec, way, address), **seen}
+        found = {**self._spoken(spec, way, address), **seen}
+        if found.get("answered_by"):
+            found["seen_from"] = self._datapath.seen_from(way)
+        return found
 
     def _spoken(self, spec: dict[str, Any], way: Way, address: str) -> dict[str, Any]:
         """What is said on a connection that stands."""
@@ -176,12 +179,15 @@ class Prober:
         self._datapath.proxy_answered(way, question, {"ips": addresses, "rcode": rcode})
         return {"kind": "dns", "rcode": rcode, "detail": ", ".join(addresses), **seen}, addresses
 
-    def _address(self, host: str, ips: tuple[str, ...]) -> tuple[str, dict[str, Any] | None]:
+    def _address(
+        self, host: str, ips: tuple[str, ...], *, search: bool = False
+    ) -> tuple[str, dict[str, Any] | None]:
         """The address of a host; for a name by the source's resolver, as the agent looks it up."""
         with contextlib.suppress(ValueError):
             return str(ipaddress.ip_address(host)), None
-        server, search = self._resolver(self._places.of(ips[0]))
-        names = [host] if "." in host else [*(f"{host}.{domain}" for domain in search), host]
+        server, domains = self._resolver(self._places.of(ips[0]))
+        below = [f"{host}.{domain}" for domain in domains]
+        names = [host] if "." in host and not search else [*below, host]
         rcode, name = "NXDOMAIN", host
         for name in names:
             for record in ("A", "AAAA"):

@@ -8,6 +8,7 @@ way back, the proxy's own entries.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,13 +30,14 @@ LOST_SOURCE = "OBSERVER_EVENTS_QUEUE"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connection's ends and what it speaks (``TCP``, ``UDP``, ``SCTP``, ``ICMP``)."""
+    """A connection's ends, what it speaks (``TCP``, ``UDP``, ``SCTP``, ``ICMP``), and whether a Service led there."""
 
     source: Place
     target: Place
     protocol: str
     source_port: int
     port: int
+    translated: bool = False
 
     @property
     def same_node(self) -> bool:
@@ -55,6 +57,8 @@ class Recorder:
         self._last_s = 0.0
         self._made = 0
         self.lost: list[LostFlows] = []
+        self._dropped: Counter[tuple[str, str, str]] = Counter()
+        self._forwarded: Counter[str] = Counter()
 
     def translated(self, connection: Connection) -> None:
         """A Service was translated at the source's socket."""
@@ -163,7 +167,16 @@ class Recorder:
             icmp=echo if icmp else None,
             **({"l7": l7} if l7 is not None else {}),
         )
+        if event == DROP:
+            self._dropped[agent.node, reason, direction.value if direction is not None else ""] += 1
+        elif event == TRACE:
+            self._forwarded[agent.node] += 1
         self._keep(agent, flow)
+
+    def counted(self, node: str) -> tuple[dict[tuple[str, str], int], int]:
+        """What a node's datapath has dropped, by reason and direction, and how much it has forwarded."""
+        dropped = {(r, d): count for (where, r, d), count in self._dropped.items() if where == node}
+        return dropped, self._forwarded[node]
 
     def _keep(self, agent: Agent, flow: Flow) -> None:
         if not agent.running:

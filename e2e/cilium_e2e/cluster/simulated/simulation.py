@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cilium_e2e.cluster.simulated.addresses import Addresses, families, plan_nodes, world_ips
 from cilium_e2e.cluster.simulated.admission import Admission
 from cilium_e2e.cluster.simulated.agent import Agent
@@ -29,9 +31,10 @@ from cilium_e2e.cluster.simulated.tree import Tree
 from cilium_e2e.cluster.simulated.verdicts import Verdicts
 from cilium_e2e.cluster.simulated.workloads import Workloads
 from cilium_e2e.kube import is_true
-from cilium_e2e.model import ExecStream, Ref, Topology, WorldAgent
+from cilium_e2e.model import EngineError, ExecStream, Ref, Topology, WorldAgent
 from cilium_e2e.policy import Enforcement, Options
-from cilium_e2e.probe.places import WORLD
+from cilium_e2e.probe import BATCH_COMMAND
+from cilium_e2e.probe.places import WORLD, container
 from cilium_e2e.repository import Features, Repository
 
 VERSION = "v1.34.0+simulated"
@@ -100,7 +103,7 @@ class Simulation:
             names = Names(self.store, lambda: self.places.of(self._world[WORLD[0]][0]).listeners["UDP", 53])
             self._dns_ip = addresses.cluster_ips(number=DNS_SERVICE)[0]
             self.prober = Prober(self.clock, self.datapath, names, self.places, self._resolver, self.hooks)
-            dbg = Dbg(self.agents, self.verdicts, self.services)
+            dbg = Dbg(self.agents, self.verdicts, self.services, self.recorder)
             containers = PodContainers(
                 self.store, self.clock, self.agents, dbg, self.prober, self.datapath, self.places, self.hooks
             )
@@ -114,15 +117,31 @@ class Simulation:
         """The agents outside."""
         return tuple(WorldAgent(name, ips) for name, ips in self._world.items())
 
-    def world_stream(self, name: str) -> ExecStream:
-        """The batch stream of an agent outside."""
-        return BatchStream(self.prober, f"world:{name}", lambda: self._world[name], lambda: None)
+    def exec(self, name: str, command: Sequence[str]) -> ExecStream:
+        """Start a command in a container beside the nodes: the agents outside have nothing but batches.
+
+        Raises:
+            EngineError: there is no such container, or no such command in it.
+        """
+        found = next((agent for agent in self._world if container(self.name, agent) == name), None)
+        if found is None or tuple(command) != BATCH_COMMAND:
+            raise EngineError(f"{' '.join(command)}: not simulated", place=f"container {name}")
+        return BatchStream(self.prober, f"world:{found}", lambda: self._world[found], lambda: None)
+
+    def close(self) -> None:
+        """Nothing has to be let go of."""
 
     def relay(self) -> SimulatedRelay:
-        """A flow source over all agents, not started yet."""
-        return SimulatedRelay(
+        """A flow source over all agents, started.
+
+        Raises:
+            StreamLost: no relay is ready.
+        """
+        source = SimulatedRelay(
             self.clock, self.agents, self.recorder, self.hooks, self._poke, self._relay_runs
         )
+        source.start()
+        return source
 
     def _relay_runs(self) -> bool:
         pods = self.store.all(Ref("v1", "Pod", namespace=self.hooks.namespace))
