@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cilium_e2e.cluster.simulated import ownership
@@ -116,18 +116,31 @@ class Admission:
             return
         if spec.get("clusterIP") != "None" and not spec.get("clusterIP"):
             dual = spec.get("ipFamilyPolicy") in {"PreferDualStack", "RequireDualStack"}
-            found = old.get("clusterIPs") or self._addresses.cluster_ips(dual=dual)
+            found = old.get("clusterIPs") or self._given(spec.get("ipFamilies") or (), dual=dual)
             spec["clusterIP"], spec["clusterIPs"] = found[0], list(found)
         spec.setdefault("clusterIPs", [spec["clusterIP"]])
         spec.setdefault("ipFamilyPolicy", "SingleStack")
         if spec["clusterIP"] != "None":
             spec["ipFamilies"] = ["IPv6" if ":" in ip else "IPv4" for ip in spec["clusterIPs"]]
+        elif not spec.get("ipFamilies"):
+            single = spec["ipFamilyPolicy"] == "SingleStack"
+            spec["ipFamilies"] = [f"IPv{family}" for family in self._addresses.families[: 1 if single else 2]]
         if kind in {"NodePort", "LoadBalancer"}:
             spec.setdefault("externalTrafficPolicy", "Cluster")
             known = {(p["port"], p["protocol"]): p.get("nodePort") for p in old.get("ports") or ()}
             for port in spec["ports"]:
                 if not port.get("nodePort"):
                     port["nodePort"] = known.get((port["port"], port["protocol"])) or self._addresses.node_port()
+
+    def _given(self, wanted: Sequence[str], *, dual: bool) -> list[str]:
+        """New addresses of a Service: of the families asked for and in their order, else the cluster's own."""
+        found = self._addresses.cluster_ips(dual=dual or bool(wanted))
+        if not wanted:
+            return found
+        by_family = {"IPv6" if ":" in ip else "IPv4": ip for ip in found}
+        chosen = [by_family[family] for family in wanted if family in by_family]
+        rest = [ip for ip in found if ip not in chosen]
+        return [*chosen, *(rest if dual else [])] or found[:1]
 
 
 def _pod_fixed(obj: Object) -> Any:

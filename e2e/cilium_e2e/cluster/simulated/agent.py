@@ -23,11 +23,12 @@ class Snapshot:
 
     revision: int = 1
     policies: Mapping[str, tuple[str, PolicyObject]] = field(default_factory=dict)
+    key: frozenset[tuple[str, str]] = field(init=False)
+    """What tells its policies apart from others'."""
 
-    @property
-    def key(self) -> frozenset[tuple[str, str]]:
-        """What tells its policies apart from others'."""
-        return frozenset((uid, version) for uid, (version, _) in self.policies.items())
+    def __post_init__(self) -> None:
+        key = frozenset((uid, version) for uid, (version, _) in self.policies.items())
+        object.__setattr__(self, "key", key)
 
 
 @dataclass(slots=True)

@@ -58,6 +58,8 @@ class Agents:
         self._hooks = hooks
         self._selector = selector
         self._ids = 100
+        self.changes = 0
+        """Counts what agents learn of endpoints, identities and names."""
         self.by_ip: dict[str, tuple[Agent, EndpointState]] = {}
         store.subscribers.append(self._changed)
 
@@ -110,6 +112,7 @@ class Agents:
                 parsed, _ = self._read(policy)
                 if parsed is not None:
                     found[policy["metadata"]["uid"]] = (_version(policy), parsed)
+        self.changes += 1
         agent.repository = Snapshot(2 + len(found), found)  # type: ignore[arg-type]
         for endpoint in agent.endpoints.values():
             endpoint.state = "regenerating"
@@ -152,12 +155,14 @@ class Agents:
         }
         meta = pod["metadata"]
         endpoint = EndpointState(self._ids, meta["namespace"], meta["name"], ips, ports)
+        self.changes += 1
         agent.endpoints[key] = endpoint
         for ip in ips:
             self.by_ip[ip] = (agent, endpoint)
         self._clock.after(agent.delay_s(_IDENTITY_S, key), lambda: self._identify(agent, endpoint))
 
     def _removed(self, agent: Agent, endpoint: EndpointState) -> None:
+        self.changes += 1
         for ip in endpoint.ips:
             if self.by_ip.get(ip, (None, None))[1] is endpoint:
                 del self.by_ip[ip]
@@ -171,6 +176,7 @@ class Agents:
 
     def _forget(self, agent: Agent, ip: str) -> None:
         if ip not in self.by_ip and not self._hooks.keeps_mapping(agent.node, ip):
+            self.changes += 1
             agent.ipcache.pop(ip, None)
 
     def _relabelled(self, pod: Object) -> None:
@@ -200,6 +206,7 @@ class Agents:
         labels = self._hooks.identity_labels(endpoint, self._labels(endpoint))
         if labels == endpoint.labels:
             return
+        self.changes += 1
         endpoint.labels, endpoint.identity = labels, self.identities.of_pod(labels)
         endpoint.state = "regenerating"
         self._realize_later(agent, endpoint)
@@ -216,6 +223,7 @@ class Agents:
             if self.by_ip.get(ip, (None, None))[1] is not endpoint or endpoint.identity != entry.identity:
                 continue
             if self._hooks.learns(agent.node, ip, ip in agent.ipcache):
+                self.changes += 1
                 agent.ipcache[ip] = entry
 
     def _publish(self, agent: Agent, endpoint: EndpointState) -> None:
@@ -301,6 +309,7 @@ class Agents:
             return
         else:
             policies[uid] = (version, parsed)  # type: ignore[assignment]
+        self.changes += 1
         agent.repository = Snapshot(agent.repository.revision + 1, policies)
         for endpoint in agent.endpoints.values():
             if endpoint.identity:
@@ -312,11 +321,20 @@ class Agents:
         def realize() -> None:
             if endpoint.realized.revision > wanted.revision and agent.repository.revision >= endpoint.realized.revision:
                 return
+            self.changes += 1
             endpoint.realized = replace(wanted)
             endpoint.state = "ready"
             self._publish(agent, endpoint)
 
         self._clock.after(agent.delay_s(_REALIZE_S, endpoint.name), realize)
+
+    def learn_names(self, node: str, name: str, addresses: list[str]) -> None:
+        """A node's DNS proxy has seen addresses for a name."""
+        for address in addresses:
+            known = self.agents[node].names.setdefault(address, set())
+            if name not in known:
+                self.changes += 1
+                known.add(name)
 
     def network_is_up(self, node: str) -> bool:
         """Whether a node's agent is ready to give pods a network."""

@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cilium_e2e.cluster.simulated.agents import Agents
 from cilium_e2e.cluster.simulated.hooks import Hooks
@@ -17,6 +18,8 @@ from cilium_e2e.model import Decision, Direction
 from cilium_e2e.policy import DNSQuery, HTTPRequest, Oracle, Side, request_verdict
 
 TIMEOUT, REFUSED, UNREACHABLE, OPEN = "timeout", "refused", "unreachable", "open"
+_MTU = 1450 - 28
+"""What an echo request can carry in one packet through the tunnel."""
 _ECHO = {4: ("ICMP", 8), 6: ("ICMPv6", 128)}
 _SERVICE_NETWORKS = (ipaddress.ip_network("10.96.0.0/16"), ipaddress.ip_network("fd00:10:96::/112"))
 
@@ -88,7 +91,9 @@ class Datapath:
             self._ports[ip] = 32768
         return self._ports[ip]
 
-    def connect(self, source: Place, ip: str, protocol: str, source_port: int, port: int) -> Way:
+    def connect(
+        self, source: Place, ip: str, protocol: str, source_port: int, port: int, *, size: int = 0
+    ) -> Way:
         """Open a connection, or send a datagram or an echo request (``ICMP``, port 0).
 
         The packets up to the answer's first are noted as flows; the rest is the caller's (:meth:`close`).
@@ -110,6 +115,8 @@ class Datapath:
         if _of_services(ip):
             # No such port, or an echo request: nothing translates it, and nothing has the address.
             return Way(TIMEOUT, connection)
+        if protocol == "ICMP" and size > _MTU and "pod" in (source.kind, target.kind):
+            return Way(TIMEOUT, connection)  # Cilium does not carry fragments of echoes
         return self._route(connection)
 
     def _route(self, connection: Connection) -> Way:
@@ -209,7 +216,8 @@ class Datapath:
         for asked in way.sides:
             if asked.side.redirects:
                 l7, summary = _l7(request)
-                found = {**l7, "type": "RESPONSE", **answer}
+                part = "http" if isinstance(request, HTTPRequest) else "dns"
+                found = {"type": "RESPONSE", part: {**l7[part], **answer}}
                 self._recorder.proxied(
                     way.connection, asked.side.direction, found, f"answer: {summary}", dropped=False, reply=True
                 )
@@ -218,9 +226,7 @@ class Datapath:
         """A DNS proxy at the source has seen addresses for a name."""
         for asked in way.sides:
             if asked.side.redirects and asked.side.direction is Direction.EGRESS:
-                agent = self._agents.agents[way.connection.source.node]
-                for address in addresses:
-                    agent.names.setdefault(address, set()).add(name.rstrip(".").lower())
+                self._agents.learn_names(way.connection.source.node, name.rstrip(".").lower(), addresses)
 
     def seen_from(self, way: Way) -> str:
         """The address under which the one who answers sees the asker.
@@ -247,7 +253,8 @@ class Datapath:
         if not backends:
             return None
         seed = source.ip if frontend.affinity else f"{source.ip}:{source_port}"
-        digest = hashlib.sha256(f"{seed}/{frontend.namespace}/{frontend.name}".encode()).digest()
+        where = f"{frontend.namespace}/{frontend.name}:{frontend.port}"
+        digest = hashlib.sha256(f"{seed}/{where}".encode()).digest()
         chosen = int.from_bytes(digest[:4]) % len(backends)
         number = self._hooks.backend(len(backends), chosen)
         if number < 0:  # a fault: somebody else's pod
@@ -261,7 +268,7 @@ def _of_services(ip: str) -> bool:
     return any(address.version == net.version and address in net for net in _SERVICE_NETWORKS)
 
 
-def _l7(request: HTTPRequest | DNSQuery) -> tuple[dict[str, object], str]:
+def _l7(request: HTTPRequest | DNSQuery) -> tuple[dict[str, Any], str]:
     if isinstance(request, HTTPRequest):
         url = f"http://{request.host}{request.path}"
         return (

@@ -40,7 +40,7 @@ class SimulatedRelay:
         recorder: knows what was lost.
         hooks: what a fault changes.
         poke: makes a silent node show a flow.
-        relay_runs: whether a relay pod is ready.
+        relay_pod: the UID of the relay pod that is ready; empty for none.
     """
 
     def __init__(
@@ -50,14 +50,15 @@ class SimulatedRelay:
         recorder: Recorder,
         hooks: Hooks,
         poke: Callable[[Agent], None],
-        relay_runs: Callable[[], bool],
+        relay_pod: Callable[[], str],
     ) -> None:
         self._clock = clock
         self._agents = agents
         self._recorder = recorder
         self._hooks = hooks
         self._poke = poke
-        self._relay_runs = relay_runs
+        self._relay_pod = relay_pod
+        self._pod = ""
         self._ledger = Ledger(max_flows=50_000)
         self._reading: Reading | None = None
         self._read: dict[str, tuple[float, int]] = {}
@@ -80,6 +81,7 @@ class SimulatedRelay:
                 self._read[agent.node] = (agent.started_s, agent.seen)
             self._told_losses = len(self._recorder.lost)
             self._look()
+            self._recorder.listeners.append(self._drain)
 
     def flows(self, window: TimeWindow, filter: FlowFilter) -> list[Flow]:  # noqa: A002 - Hubble's word
         """See :class:`~cilium_e2e.model.FlowSource`."""
@@ -158,7 +160,10 @@ class SimulatedRelay:
             ]
 
     def close(self) -> None:
-        """See :class:`~cilium_e2e.model.FlowSource`; there is nothing to release."""
+        """See :class:`~cilium_e2e.model.FlowSource`."""
+        with self._clock.lock:
+            if self._drain in self._recorder.listeners:
+                self._recorder.listeners.remove(self._drain)
 
     def __enter__(self) -> Self:
         """Start, for ``with``."""
@@ -172,8 +177,12 @@ class SimulatedRelay:
         self.close()
 
     def _check(self) -> None:
-        if not self._relay_runs():
+        pod = self._relay_pod()
+        if not pod:
             raise StreamLost("no relay is ready", place="hubble-relay")
+        if self._pod and pod != self._pod:
+            self.reconnects += 1
+        self._pod = pod
 
     def _connected(self, agent: Agent) -> bool:
         return agent.running and self._hooks.connected(agent.node)
@@ -207,6 +216,8 @@ class SimulatedRelay:
         """Take over what the rings have that is old enough to have come."""
         if self._reading is None:
             raise StreamLost("the flow source was not started")
+        if not self._relay_pod():
+            return  # what the rings keep until it is back is read then
         limit_s = self._clock.time() - _LATE_S
         for agent in self._agents.agents.values():
             if not self._connected(agent):

@@ -21,7 +21,7 @@ from cilium_e2e.policy import DNSQuery, HTTPRequest
 from cilium_e2e.probe.agent import VERSION
 
 _SHORT_S = 0.002
-_LEAST_S = 0.005
+_LEAST_S = 0.05
 
 
 class Prober:
@@ -94,7 +94,8 @@ class Prober:
         transport = {"http": "TCP"}.get(protocol, protocol.upper())
         source = self._places.of(local)
         port = 0 if transport == "ICMP" else spec.get("source_port") or self._datapath.source_port(local)
-        way = self._datapath.connect(source, address, transport, port, int(spec["port"]))
+        size = int(spec.get("payload", 0))
+        way = self._datapath.connect(source, address, transport, port, int(spec["port"]), size=size)
         seen = {"source_ip": local, "source_port": port, "destination_ip": address}
         if way.end != OPEN:
             return {"kind": way.end, "detail": way.detail or "timed out", **seen}

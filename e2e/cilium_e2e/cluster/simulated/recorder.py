@@ -7,9 +7,8 @@ way back, the proxy's own entries.
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cilium_e2e.cluster.simulated.agent import Agent
@@ -24,7 +23,8 @@ from cilium_e2e.model import Decision, Direction, Flow, FlowPeer, FlowVerdict, L
 from cilium_e2e.policy import Side
 
 _STEP_S = 1e-5
-_UUIDS = uuid.UUID("0d9f1f5e-8f0a-4b62-9a4e-3f3c1f0a7c55")
+_OFTEN = 500
+_Known = tuple[int, str, str, tuple[str, ...], str, tuple[str, ...]]
 LOST_SOURCE = "OBSERVER_EVENTS_QUEUE"
 
 
@@ -56,7 +56,11 @@ class Recorder:
         self._hooks = hooks
         self._last_s = 0.0
         self._made = 0
+        self._state: object = None
+        self._peers: dict[tuple[str, str], _Known] = {}
         self.lost: list[LostFlows] = []
+        self.listeners: list[Callable[[], None]] = []
+        """Called often enough that who listens misses nothing of a ring."""
         self._dropped: Counter[tuple[str, str, str]] = Counter()
         self._forwarded: Counter[str] = Counter()
 
@@ -161,7 +165,7 @@ class Recorder:
             event_type=event,
             policies=tuple(dict.fromkeys(rule.policy for rule in policies.rules)) if policies is not None else (),
             node=agent.node,
-            uuid=str(uuid.uuid5(_UUIDS, str(self._made))),
+            uuid=f"{self._made:08x}-0000-4000-8000-000000000000",
             summary=summary or (f"TCP Flags: {', '.join(flags)}" if tcp and flags else connection.protocol),
             tcp_flags=tuple(sorted(flags)) if tcp else (),
             icmp=echo if icmp else None,
@@ -188,26 +192,31 @@ class Recorder:
         if told is not None:
             agent.ring.append(told)
             agent.seen += 1
+            if agent.seen % _OFTEN == 0:
+                for listener in self.listeners:
+                    listener()
 
     def last_s(self) -> float:
         """The time of the latest flow."""
         return self._last_s
 
     def _peer(self, agent: Agent, place: Place, port: int) -> FlowPeer:
+        state = self._verdicts.state()
+        if self._state != state:
+            self._state = state
+            self._peers.clear()
+        if (agent.node, place.ip) not in self._peers:
+            self._peers[agent.node, place.ip] = self._known(agent, place)
+        number, namespace, name, labels, workload, names = self._peers[agent.node, place.ip]
+        return FlowPeer(place.ip, port, number, namespace, name, labels, workload, names)
+
+    def _known(self, agent: Agent, place: Place) -> _Known:
+        """What a node's observer knows of an end: identity, namespace, pod, labels, workload, names."""
         number, labels = self._verdicts.identity(agent, place)
         names = tuple(sorted(agent.names.get(place.ip, ())))
         if place.kind != "pod":
-            return FlowPeer(ip=place.ip, port=port, identity=number, labels=labels, names=names)
+            return number, "", "", labels, "", names
         namespace, _, name = place.name.partition("/")
         pod = self._store.find(Ref("v1", "Pod", name, namespace))
         owners: Iterable[Object] = (pod or {"metadata": {}})["metadata"].get("ownerReferences") or ()
-        return FlowPeer(
-            ip=place.ip,
-            port=port,
-            identity=number,
-            namespace=namespace,
-            pod=name,
-            labels=labels,
-            workload=next((owner["name"] for owner in owners), ""),
-            names=names,
-        )
+        return number, namespace, name, labels, next((owner["name"] for owner in owners), ""), names

@@ -138,17 +138,19 @@ class Simulation:
             StreamLost: no relay is ready.
         """
         source = SimulatedRelay(
-            self.clock, self.agents, self.recorder, self.hooks, self._poke, self._relay_runs
+            self.clock, self.agents, self.recorder, self.hooks, self._poke, self._relay_pod
         )
         source.start()
         return source
 
-    def _relay_runs(self) -> bool:
-        pods = self.store.all(Ref("v1", "Pod", namespace=self.hooks.namespace))
-        return any(
-            (pod["metadata"].get("labels") or {}).get(_RELAY[0]) == _RELAY[1] and is_true(pod, "Ready")
-            for pod in pods
-        )
+    def _relay_pod(self) -> str:
+        """The UID of a relay pod that is ready; empty for none."""
+        for pod in self.store.all(Ref("v1", "Pod", namespace=self.hooks.namespace)):
+            meta = pod["metadata"]
+            labelled = (meta.get("labels") or {}).get(_RELAY[0]) == _RELAY[1]
+            if labelled and is_true(pod, "Ready") and "deletionTimestamp" not in meta:
+                return str(meta["uid"])
+        return ""
 
     def _poke(self, agent: Agent) -> None:
         """A health probe between a node and its own health endpoint: a flow on that node."""

@@ -43,6 +43,8 @@ class Verdicts:
         self._hooks = hooks
         self._outside: dict[str, None] = {}
         self._oracles: dict[object, Oracle] = {}
+        self._seen: object = None
+        self._recent: dict[object, Oracle] = {}
 
     def side(
         self, direction: Direction, subject: Place, remote: Place, protocol: str, port: int
@@ -98,6 +100,20 @@ class Verdicts:
         for end in ends:
             if end.kind == "nowhere":
                 self._outside.setdefault(end.ip)
+        if self._seen != self.state():
+            self._seen = self.state()
+            self._recent.clear()
+        place = (agent.node, snapshot.key)
+        if place not in self._recent:
+            self._recent[place] = self._made(agent, snapshot)
+        return self._recent[place]
+
+    def state(self) -> tuple[int, int, int]:
+        """What changes whenever anything does that verdicts and identities depend on."""
+        return self._store.version, self._agents.changes, len(self._outside)
+
+    def _made(self, agent: Agent, snapshot: Snapshot) -> Oracle:
+        """The oracle of a view and a snapshot; worlds that are alike share one."""
         pods = tuple(self._pods(agent))
         names = tuple(sorted((ip, tuple(sorted(known))) for ip, known in agent.names.items()))
         groups, services = self._groups(), self._services()
