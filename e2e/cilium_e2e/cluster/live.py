@@ -60,7 +60,7 @@ class LiveCluster:
         publisher: publishes the working tree and has Flux reconcile it.
         containers: the engine's, for agents outside the cluster; closed with the cluster object. None where
             there is no engine.
-        flow_source: gives the started flow source; by default the release's own relay, through the API server.
+        flow_source: gives the started flow source; by default the release's relay, through the API server.
         clock: the machine's.
     """
 

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def add_arguments(commands: Subparsers) -> None:
     """Register the command."""
-    parser = commands.add_parser("faults", allow_abbrev=False, help="list the faults a simulated cluster can have")
+    parser = commands.add_parser(
+        "faults", allow_abbrev=False, help="list the faults a simulated cluster can have"
+    )
     parser.add_argument("--describe", action="store_true", help="say what each of them is")
     parser.set_defaults(run=run)
 

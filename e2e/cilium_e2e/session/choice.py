@@ -1,4 +1,4 @@
-"""Which backend a run gets. What only one of them needs is imported with it: a simulated cluster needs little."""
+"""Which backend a run gets; what only one of them needs is imported with it."""
 
 from __future__ import annotations
 

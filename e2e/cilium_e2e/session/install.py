@@ -39,6 +39,7 @@ OUTSIDE_ZONE = "zone outside"
 DNS = "cluster DNS"
 HOSTS = "agents on nodes"
 
+
 @dataclass(frozen=True, slots=True)
 class Installed:
     """What an installation has made.

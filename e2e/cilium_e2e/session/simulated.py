@@ -102,7 +102,7 @@ def attach(handle: Handle, options: Options) -> LiveCluster:
     with _LOCK:
         installed = _MADE.pop(_key(options), None)
     if installed is None:
-        installed = _Installed(options, lambda line: None)
+        installed = _Installed(options, _unheard)
     simulation = installed.simulation
     if options.inject:
         faults.find(options.inject).install(simulation)
@@ -114,6 +114,11 @@ def attach(handle: Handle, options: Options) -> LiveCluster:
         flow_source=simulation.relay,
         clock=simulation.clock,
     )
+
+
+def _unheard(line: str) -> None:
+    """Workers say nothing: the controller has said it."""
+    del line
 
 
 class _Installed:
@@ -135,7 +140,9 @@ class _Installed:
             ready.relay(self._kube, prepared, timeout_s=options.timeout_s)
         with self.timeline.phase("agents on nodes"):
             nodes = [node.name for node in self.simulation.places.nodes.values()]
-            hosts = HostAgents(self._kube, image=options.agent_image).start(nodes, timeout_s=options.timeout_s)
+            hosts = HostAgents(self._kube, image=options.agent_image).start(
+                nodes, timeout_s=options.timeout_s
+            )
         del plan
         self.info: ClusterInfo = replace(
             ready.cluster_info(self._kube, prepared, Backend.SIMULATED, NAME, differences),
@@ -182,8 +189,13 @@ class _Installed:
         def judge(found: list[Object]) -> bool | None:
             if found and is_true(found[0], "Ready"):
                 return True
-            ready_now = next(
-                (c for obj in found for c in (obj.get("status") or {}).get("conditions") or () if c["type"] == "Ready"),
+            ready_now: Object = next(
+                (
+                    c
+                    for obj in found
+                    for c in (obj.get("status") or {}).get("conditions") or ()
+                    if c["type"] == "Ready"
+                ),
                 {},
             )
             if ready_now.get("reason") in _FINAL and ready_now.get("status") == "False":

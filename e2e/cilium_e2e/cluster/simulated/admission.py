@@ -58,7 +58,10 @@ class Admission:
         if namespace is None:
             raise KubeError(404, "NotFound", f'namespaces "{ref.namespace}" not found', place=str(ref))
         if before is None and "deletionTimestamp" in namespace["metadata"]:
-            raise _forbidden(ref, f"unable to create new content in namespace {ref.namespace} because it is being terminated")
+            raise _forbidden(
+                ref,
+                f"namespace {ref.namespace} is being terminated, so nothing new can be created in it",
+            )
 
     def _policy(self, obj: Object) -> None:
         problems = check_schema(obj)
@@ -101,7 +104,7 @@ class Admission:
                     place=str(ref),
                 )
         elif self._store.find(Ref("v1", "ServiceAccount", account, ref.namespace)) is None:
-            message = f'error looking up service account {ref.namespace}/{account}: serviceaccount "{account}" not found'
+            message = f'service account {ref.namespace}/{account}: serviceaccount "{account}" not found'
             raise _forbidden(ref, message)
 
     def _service(self, obj: Object, before: Object | None) -> None:
@@ -130,10 +133,12 @@ class Admission:
             known = {(p["port"], p["protocol"]): p.get("nodePort") for p in old.get("ports") or ()}
             for port in spec["ports"]:
                 if not port.get("nodePort"):
-                    port["nodePort"] = known.get((port["port"], port["protocol"])) or self._addresses.node_port()
+                    port["nodePort"] = (
+                        known.get((port["port"], port["protocol"])) or self._addresses.node_port()
+                    )
 
     def _given(self, wanted: Sequence[str], *, dual: bool) -> list[str]:
-        """New addresses of a Service: of the families asked for and in their order, else the cluster's own."""
+        """A Service's new addresses: of the families asked for, in their order, else the cluster's own."""
         found = self._addresses.cluster_ips(dual=dual or bool(wanted))
         if not wanted:
             return found
@@ -151,7 +156,9 @@ def _pod_fixed(obj: Object) -> Any:
 
 
 def _forbidden(ref: Ref, message: str) -> KubeError:
-    return KubeError(403, "Forbidden", f'{ref.kind.lower()}s "{ref.name}" is forbidden: {message}', place=str(ref))
+    return KubeError(
+        403, "Forbidden", f'{ref.kind.lower()}s "{ref.name}" is forbidden: {message}', place=str(ref)
+    )
 
 
 def apply_object(

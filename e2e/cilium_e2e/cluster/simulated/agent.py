@@ -109,7 +109,7 @@ class Agent:
         return self.plan.name
 
     def delay_s(self, base_s: float, what: str = "") -> float:
-        """A delay that differs a little from node to node and endpoint to endpoint, always in the same way."""
+        """A delay that differs a little by node and by what it is for, always in the same way."""
         spread = hashlib.sha256(f"{self.number}/{what}".encode()).digest()[0] / 255
         return base_s * (1.0 + 0.5 * spread)
 

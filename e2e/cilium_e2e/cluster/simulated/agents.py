@@ -75,10 +75,9 @@ class Agents:
             spec_changed = before is None or before["metadata"].get("generation") != meta.get("generation")
             if change.type is EventType.DELETED or spec_changed:
                 self._policy(change)
-        elif kind == "Namespace" and change.type is EventType.MODIFIED and change.before is not None:
-            if change.before["metadata"].get("labels") != meta.get("labels"):
-                for pod in self._store.all(Ref("v1", "Pod", namespace=meta["name"])):
-                    self._relabelled(pod)
+        elif kind == "Namespace" and change.type is EventType.MODIFIED:
+            for pod in self._store.all(Ref("v1", "Pod", namespace=meta["name"])):
+                self._relabelled(pod)
 
     # Agents' own pods.
 
@@ -187,7 +186,10 @@ class Agents:
                 self._clock.after(delay_s, lambda a=agent, e=endpoint: self._identify(a, e))  # type: ignore[misc]
 
     def _labels(self, endpoint: EndpointState) -> tuple[str, ...]:
-        pod = self._store.find(Ref("v1", "Pod", endpoint.pod, endpoint.namespace)) or {"metadata": {}, "spec": {}}
+        pod = self._store.find(Ref("v1", "Pod", endpoint.pod, endpoint.namespace)) or {
+            "metadata": {},
+            "spec": {},
+        }
         namespace = self._store.find(Ref("v1", "Namespace", endpoint.namespace)) or {"metadata": {}}
         return texts(
             pod_labels(
@@ -319,7 +321,10 @@ class Agents:
         wanted = agent.repository
 
         def realize() -> None:
-            if endpoint.realized.revision > wanted.revision and agent.repository.revision >= endpoint.realized.revision:
+            if (
+                endpoint.realized.revision > wanted.revision
+                and agent.repository.revision >= endpoint.realized.revision
+            ):
                 return
             self.changes += 1
             endpoint.realized = replace(wanted)

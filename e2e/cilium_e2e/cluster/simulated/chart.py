@@ -114,7 +114,11 @@ def _agents(values: Values, options: Mapping[str, str]) -> list[Object]:
         "env": _api_server(values),
     }
     template = _template(
-        {"app.kubernetes.io/name": "cilium-agent", "app.kubernetes.io/part-of": "cilium", "k8s-app": "cilium"},
+        {
+            "app.kubernetes.io/name": "cilium-agent",
+            "app.kubernetes.io/part-of": "cilium",
+            "k8s-app": "cilium",
+        },
         container,
         host=True,
         account="cilium",
@@ -155,11 +159,19 @@ def _envoy() -> list[Object]:
 
 def _relay() -> list[Object]:
     labels = {"k8s-app": "hubble-relay"}
-    container = {"name": "hubble-relay", "image": "hubble-relay", "ports": [{"name": "grpc", "containerPort": 4245}]}
-    template = _template({**labels, "app.kubernetes.io/name": "hubble-relay"}, container, account="hubble-relay")
+    container = {
+        "name": "hubble-relay",
+        "image": "hubble-relay",
+        "ports": [{"name": "grpc", "containerPort": 4245}],
+    }
+    template = _template(
+        {**labels, "app.kubernetes.io/name": "hubble-relay"}, container, account="hubble-relay"
+    )
     return [
         _account("hubble-relay"),
-        _config_map("hubble-relay-config", {"config.yaml": "cluster-name: default\npeer-service: hubble-peer:443\n"}),
+        _config_map(
+            "hubble-relay-config", {"config.yaml": "cluster-name: default\npeer-service: hubble-peer:443\n"}
+        ),
         _service("hubble-relay", labels, 80, "grpc"),
         _workload("Deployment", "hubble-relay", labels, template),
     ]
@@ -210,7 +222,11 @@ def _template(
     host: bool = False,
     annotations: Mapping[str, str] | None = None,
 ) -> Object:
-    spec: Object = {"serviceAccountName": account, "containers": [container], "terminationGracePeriodSeconds": 1}
+    spec: Object = {
+        "serviceAccountName": account,
+        "containers": [container],
+        "terminationGracePeriodSeconds": 1,
+    }
     if host:
         spec |= {"hostNetwork": True, "tolerations": _TOLERATE_ALL}
     return {"metadata": {"labels": dict(labels), "annotations": dict(annotations or {})}, "spec": spec}

@@ -8,7 +8,7 @@ limit because nothing is scheduled any more, it first gives other threads a mome
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import heapq
 import itertools
 import threading
@@ -97,7 +97,7 @@ class VirtualClock:
 
     def stamp(self) -> str:
         """The time as Kubernetes writes it, in whole seconds."""
-        when = datetime.datetime.fromtimestamp(self.time(), tz=datetime.UTC)
+        when = dt.datetime.fromtimestamp(self.time(), tz=dt.UTC)
         return when.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _advance(self, until: float) -> None:

@@ -12,9 +12,15 @@ def put(obj: Object, clock: VirtualClock, kind: str, status: str, reason: str, m
     """Set a condition of an object's current generation, in place; its time changes with its status."""
     found = obj.setdefault("status", {})
     others = [entry for entry in found.get("conditions") or () if entry["type"] != kind]
-    old = next((entry for entry in found.get("conditions") or () if entry["type"] == kind), {})
+    old: Object = next((entry for entry in found.get("conditions") or () if entry["type"] == kind), {})
     since = old.get("lastTransitionTime") if old.get("status") == status else clock.stamp()
-    entry = {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
+    entry = {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+    }
     entry["observedGeneration"] = obj["metadata"]["generation"]
     found["conditions"] = [entry, *others]
 

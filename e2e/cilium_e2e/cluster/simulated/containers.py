@@ -87,7 +87,7 @@ class PodContainers:
         pod = self._running(ref, container)
         if _is_agent(pod):
             return [f"{ref.namespace}/{ref.name} is ready"]
-        return [f"time={self._clock.stamp()} level=info msg=\"simulated container {container}\""]
+        return [f'time={self._clock.stamp()} level=info msg="simulated container {container}"']
 
     def _running(self, ref: Ref, container: str) -> Object:
         pod = self._store.find(ref) or {"spec": {"containers": []}, "status": {}}
@@ -129,13 +129,20 @@ class PodContainers:
 
     def _process(self, agent: Agent) -> str:
         """The agent's process, as far as its pod says what it was started with."""
-        pod = self._store.find(Ref("v1", "Pod", agent.pod, self._hooks.namespace)) or {"spec": {"containers": [{}]}}
+        pod = self._store.find(Ref("v1", "Pod", agent.pod, self._hooks.namespace)) or {
+            "spec": {"containers": [{}]}
+        }
         variables = {
             entry["name"]: entry.get("value", "") for entry in pod["spec"]["containers"][0].get("env") or ()
         }
         lines = ["== cmdline", "cilium-agent", f"--config-dir={CONFIG_FOLDER}", "== environ"]
         lines += [f"{name}={value}" for name, value in {"K8S_NODE_NAME": agent.node, **variables}.items()]
-        lines += ["== status", "Name:\tcilium-agent", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"]
+        lines += [
+            "== status",
+            "Name:\tcilium-agent",
+            "CapEff:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+        ]
         return "\n".join([*lines, "== fd", "total 0", "== tcp", "sl local_address rem_address st"])
 
     def _hello(self, agent: Agent, port: str, addresses: Sequence[str]) -> str:

@@ -206,7 +206,9 @@ class Datapath:
             )
             refused = verdict.refused_at is asked.side.direction
             l7, summary = _l7(request)
-            self._recorder.proxied(connection, asked.side.direction, l7, summary, dropped=refused, reply=False)
+            self._recorder.proxied(
+                connection, asked.side.direction, l7, summary, dropped=refused, reply=False
+            )
             if refused:
                 return False, verdict.looks
         return True, ""
@@ -219,7 +221,12 @@ class Datapath:
                 part = "http" if isinstance(request, HTTPRequest) else "dns"
                 found = {"type": "RESPONSE", part: {**l7[part], **answer}}
                 self._recorder.proxied(
-                    way.connection, asked.side.direction, found, f"answer: {summary}", dropped=False, reply=True
+                    way.connection,
+                    asked.side.direction,
+                    found,
+                    f"answer: {summary}",
+                    dropped=False,
+                    reply=True,
                 )
 
     def learn_names(self, way: Way, name: str, addresses: list[str]) -> None:
@@ -234,7 +241,11 @@ class Datapath:
         Who leaves the cluster is masqueraded as its node; who comes in through another node's port is
         translated to that node.
         """
-        source, target, version = way.connection.source, way.connection.target, ":" in way.connection.target.ip
+        source, target, version = (
+            way.connection.source,
+            way.connection.target,
+            ":" in way.connection.target.ip,
+        )
         hides = ""
         if source.kind == "pod" and target.kind in {"world", "node"} and source.node != target.node:
             hides = source.node
@@ -258,8 +269,14 @@ class Datapath:
         chosen = int.from_bytes(digest[:4]) % len(backends)
         number = self._hooks.backend(len(backends), chosen)
         if number < 0:  # a fault: somebody else's pod
-            others = [ip for ip, (_, e) in self._agents.by_ip.items() if ip not in {b.ip for b in backends} and e.identity]
-            return (others[0], backends[chosen].port) if others else (backends[chosen].ip, backends[chosen].port)
+            others = [
+                ip
+                for ip, (_, e) in self._agents.by_ip.items()
+                if ip not in {b.ip for b in backends} and e.identity
+            ]
+            return (
+                (others[0], backends[chosen].port) if others else (backends[chosen].ip, backends[chosen].port)
+            )
         return backends[number].ip, backends[number].port
 
 

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from cilium_e2e.cluster.simulated.agent import HEALTH_ID, HOST_ID, Agent, EndpointState
 from cilium_e2e.cluster.counters import DENIED_BY_DEFAULT, DENIED_BY_RULE, DROPS, FORWARDS
+from cilium_e2e.cluster.simulated.agent import HEALTH_ID, HOST_ID, Agent, EndpointState
 from cilium_e2e.cluster.simulated.agents import Agents
 from cilium_e2e.cluster.simulated.recorder import Recorder
 from cilium_e2e.cluster.simulated.services import Frontend, Services
@@ -33,9 +33,7 @@ class Dbg:
         recorder: counts what was forwarded and dropped.
     """
 
-    def __init__(
-        self, agents: Agents, verdicts: Verdicts, services: Services, recorder: Recorder
-    ) -> None:
+    def __init__(self, agents: Agents, verdicts: Verdicts, services: Services, recorder: Recorder) -> None:
         self._recorder = recorder
         self._agents = agents
         self._verdicts = verdicts
@@ -125,7 +123,8 @@ class Dbg:
             policy = oracle.identity_policy(identity, direction)
             refs = dict.fromkeys(entry.ref.policy for entry in policy.entries if entry.ref is not None)
             answer[direction.value.lower()] = [
-                {"derived-from-rules": [[f"k8s:{x['key']}={x['value']}" for x in _labels(ref)]]} for ref in refs
+                {"derived-from-rules": [[f"k8s:{x['key']}={x['value']}" for x in _labels(ref)]]}
+                for ref in refs
             ]
         return answer
 

@@ -12,6 +12,8 @@ from cilium_e2e.probe.agent.zone import Zone
 from cilium_e2e.probe.places import ZONE
 
 DOMAIN = "cluster.local"
+_LEAST_WORDS = 3
+"""A Service's name, its namespace, and ``svc``."""
 _RCODES = {0: "NOERROR", 3: "NXDOMAIN", 5: "REFUSED"}
 _KINDS = {"A": 1, "AAAA": 28}
 Answer = tuple[str, list[str]]
@@ -44,22 +46,21 @@ class Names:
         if not (name == DOMAIN or name.endswith(f".{DOMAIN}")):
             return "SERVFAIL", []  # nothing outside answers a simulated cluster
         words = name.removesuffix(f".{DOMAIN}").split(".")
-        if words[-1:] != ["svc"] or len(words) < 3:
-            known = words in ([DOMAIN], ["svc"]) or (len(words) == 2 and words[-1] == "svc")
-            return ("NOERROR" if known else "NXDOMAIN"), []
-        *host, service_name, namespace, _ = words
-        service = self._store.find(Ref("v1", "Service", service_name, namespace))
-        if service is None or len(host) > 1:
+        if words[-1:] != ["svc"] or len(words) < _LEAST_WORDS:
+            return ("NOERROR" if words == ["svc"] else "NXDOMAIN"), []
+        return self._service(words[:-3], words[-3], words[-2], record)
+
+    def _service(self, host: list[str], name: str, namespace: str, record: str) -> Answer:
+        """A Service's address, or of a headless one its pods' addresses, or one of them by its ``host``."""
+        service = self._store.find(Ref("v1", "Service", name, namespace))
+        if service is None:
             return "NXDOMAIN", []
-        spec = service["spec"]
-        if spec.get("clusterIP") != "None":
-            return ("NXDOMAIN", []) if host else ("NOERROR", _of(spec["clusterIPs"], record))
-        addresses = self._ready(service_name, namespace)
+        if service["spec"].get("clusterIP") != "None":
+            return ("NXDOMAIN", []) if host else ("NOERROR", _of(service["spec"]["clusterIPs"], record))
+        found = self._ready(name, namespace)
         if host:
-            addresses = [ip for ip in addresses if ip.replace(".", "-").replace(":", "-") == host[0]]
-            if not addresses:
-                return "NXDOMAIN", []
-        return ("NOERROR", _of(addresses, record)) if addresses else ("NXDOMAIN", [])
+            found = [ip for ip in found if [ip.replace(".", "-").replace(":", "-")] == host]
+        return ("NOERROR", _of(found, record)) if found else ("NXDOMAIN", [])
 
     def _reverse(self, name: str) -> Answer:
         """The Service at an address, from the name that stands for the address."""

@@ -15,7 +15,17 @@ from cilium_e2e.cluster.simulated.agent import EndpointState, Snapshot
 from cilium_e2e.cluster.simulated.conditions import put
 from cilium_e2e.cluster.simulated.kinds import HELM
 from cilium_e2e.hubble.matching import DROP, POLICY_VERDICT
-from cilium_e2e.model import Direction, Flow, FlowVerdict, InputError, KubeError, Object, PolicyRef, Ref, StreamLost
+from cilium_e2e.model import (
+    Direction,
+    Flow,
+    FlowVerdict,
+    InputError,
+    KubeError,
+    Object,
+    PolicyRef,
+    Ref,
+    StreamLost,
+)
 from cilium_e2e.policy import PolicyObject, dump, parse_policy
 
 if TYPE_CHECKING:
@@ -64,13 +74,17 @@ def _no_ingress(simulation: Simulation) -> None:
 def _cidr_as_any(simulation: Simulation) -> None:
     def widened(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: _wide(key, item) if key in _PREFIXES else widened(item) for key, item in value.items()}
+            items: dict[str, Any] = {}
+            for key, item in value.items():
+                items[key] = _wide(key, item) if key in _PREFIXES else widened(item)
+            return items
         return [widened(item) for item in value] if isinstance(value, list) else value
 
     def policy(parsed: PolicyObject) -> PolicyObject:
-        written = dump(parsed)
-        rules = {key: widened(written[key]) for key in ("spec", "specs") if key in written}
-        return parse_policy({**written, **rules}, strict=False)
+        written: Object = dump(parsed)
+        rules: Object = {key: widened(written[key]) for key in ("spec", "specs") if key in written}
+        changed: Object = {**written, **rules}
+        return parse_policy(changed, strict=False)
 
     simulation.hooks.policy = policy
 
@@ -96,7 +110,7 @@ def _stale_identity(simulation: Simulation) -> None:
 
 def _stale_ipcache(simulation: Simulation) -> None:
     last = list(simulation.agents.agents)[-1]
-    simulation.hooks.learns = lambda node, ip, known: node != last or not known
+    simulation.hooks.learns = lambda node, ip, known: node != last or not known  # noqa: ARG005
     simulation.hooks.keeps_mapping = lambda node, ip: node == last  # noqa: ARG005 - a hook's arguments
 
 
@@ -219,7 +233,11 @@ def _policy_outlives(simulation: Simulation) -> None:
 
 
 FAULTS = (
-    Fault("policy-not-enforced", "agents say that policies are realized, the datapath enforces none", _not_enforced),
+    Fault(
+        "policy-not-enforced",
+        "agents say that policies are realized, the datapath enforces none",
+        _not_enforced,
+    ),
     Fault("egress-ignored", "no egress rule is enforced", _no_egress),
     Fault("ingress-ignored", "no ingress rule is enforced", _no_ingress),
     Fault("policy-outlives-deletion", "deleted policies stay in the datapath", _policy_outlives),
@@ -239,7 +257,11 @@ FAULTS = (
     Fault("api-errors", "the API server fails for longer than is retried", _api_errors),
     Fault("exec-streams-die", "every exec stream to a probe agent dies", _dead_streams),
     Fault("helm-failing", "the HelmRelease fails to upgrade", _helm_failing),
-    Fault("value-not-reaching", "a changed value reaches the ConfigMap and no running agent", _value_not_reaching),
+    Fault(
+        "value-not-reaching",
+        "a changed value reaches the ConfigMap and no running agent",
+        _value_not_reaching,
+    ),
     Fault("never-ready", "pods start and never become ready", _never_ready),
 )
 """All of them, in the order they are listed."""

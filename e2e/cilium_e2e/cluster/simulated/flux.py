@@ -115,7 +115,13 @@ class Flux:
         if layer["spec"].get("wait"):
             checks = refs
         if waiting := [str(check) for check in checks if not healthy(self._store, check)]:
-            self._say(ref, "Unknown", "Progressing", f"Running health checks: {', '.join(waiting)}", attempted=revision)
+            self._say(
+                ref,
+                "Unknown",
+                "Progressing",
+                f"Running health checks: {', '.join(waiting)}",
+                attempted=revision,
+            )
             return
         self._done(ref, revision, refs)
 
@@ -123,7 +129,9 @@ class Flux:
         """The source's revision, or what must come first."""
         meta, spec = layer["metadata"], layer["spec"]
         for entry in spec.get("dependsOn") or ():
-            other = Ref(KUSTOMIZE, "Kustomization", entry["name"], entry.get("namespace") or meta["namespace"])
+            other = Ref(
+                KUSTOMIZE, "Kustomization", entry["name"], entry.get("namespace") or meta["namespace"]
+            )
             found = self._store.find(other)
             if found is None or not is_true(found, "Ready"):
                 name = f"{other.namespace}/{other.name}"
@@ -132,7 +140,10 @@ class Flux:
         where = source.get("namespace") or meta["namespace"]
         found = self._store.find(Ref(SOURCE, source["kind"], source["name"], where))
         if found is None or not is_true(found, "Ready"):
-            return "", ("ArtifactFailed", f"Source artifact not found: {source['kind']} {where}/{source['name']}")
+            return "", (
+                "ArtifactFailed",
+                f"Source artifact not found: {source['kind']} {where}/{source['name']}",
+            )
         return found["status"]["artifact"]["revision"], None
 
     def _prune(self, layer: Object, refs: Iterable[Ref]) -> None:
@@ -157,7 +168,8 @@ class Flux:
             status["observedGeneration"] = layer["metadata"]["generation"]
             status["inventory"] = {
                 "entries": [
-                    {"id": _id(r), "v": r.api_version, "ref": [r.api_version, r.kind, r.name, r.namespace]} for r in refs
+                    {"id": _id(r), "v": r.api_version, "ref": [r.api_version, r.kind, r.name, r.namespace]}
+                    for r in refs
                 ]
             }
             handled(layer)

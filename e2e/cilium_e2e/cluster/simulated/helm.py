@@ -80,7 +80,12 @@ class Helm:
         try:
             values = self._values(ref, release, str(found["status"]["artifact"]["revision"]))
         except ValueError as error:
-            self._say(ref, "False", "InstallFailed", f"values don't meet the specifications of the schema(s): {error}")
+            self._say(
+                ref,
+                "False",
+                "InstallFailed",
+                f"values don't meet the specifications of the schema(s): {error}",
+            )
             return
         if self._hooks.helm:
             self._say(ref, "False", "InstallFailed", self._hooks.helm)
@@ -178,7 +183,10 @@ class Helm:
                     old["status"] = "superseded"
                 status["history"] = [entry, *history]
                 self._record(entry, storage)
-                message = f"Helm {reason.lower()} succeeded for release {values.namespace}/{name}.v{number} with chart cilium@{values.version}"
+                release_name = f"{values.namespace}/{name}.v{number}"
+                message = (
+                    f"Helm {reason.lower()} succeeded for release {release_name} with cilium@{values.version}"
+                )
                 put(release, self._clock, "Released", "True", f"{reason}Succeeded", message)
                 status["storageNamespace"] = storage
             done = next(c for c in status["conditions"] if c["type"] == "Released")

@@ -1,5 +1,7 @@
 """Where a fault can change what the simulated cluster does; by default nothing is changed."""
 
+# ruff: noqa: ARG005 - a default ignores what a fault may look at
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -21,7 +23,7 @@ class Hooks:
         becomes_ready: whether a started pod becomes ready.
         loads: the options an agent has after it has read the ConfigMap's.
         helm: what Helm says to an installation; empty where it succeeds.
-        identity_labels: the labels an endpoint's identity is made of, of those it has and those it should have.
+        identity_labels: what an endpoint's identity is made of, given the labels it should have.
         learns: whether a node (its name, an address, whether it knew it) takes over a new identity.
         keeps_mapping: whether a node keeps an address that is gone.
         policy: what agents understand a policy as.
@@ -42,7 +44,9 @@ class Hooks:
     becomes_ready: Callable[[Object], bool] = lambda pod: True
     loads: Callable[[dict[str, str]], dict[str, str]] = lambda config: config
     helm: str = ""
-    identity_labels: Callable[[EndpointState, tuple[str, ...]], tuple[str, ...]] = lambda endpoint, labels: labels
+    identity_labels: Callable[[EndpointState, tuple[str, ...]], tuple[str, ...]] = lambda endpoint, labels: (
+        labels
+    )
     learns: Callable[[str, str, bool], bool] = lambda node, ip, known: True
     keeps_mapping: Callable[[str, str], bool] = lambda node, ip: False
     policy: Callable[[PolicyObject], PolicyObject] = lambda policy: policy

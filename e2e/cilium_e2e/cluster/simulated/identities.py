@@ -45,7 +45,9 @@ class Identities:
         """The number of a pod's identity; a new one becomes a CiliumIdentity."""
         if labels not in self._numbers:
             taken = set(self._numbers.values())
-            number = _LEAST + int.from_bytes(hashlib.sha256(repr(labels).encode()).digest()[:4]) % (_MOST - _LEAST)
+            number = _LEAST + int.from_bytes(hashlib.sha256(repr(labels).encode()).digest()[:4]) % (
+                _MOST - _LEAST
+            )
             while number in taken:
                 number = number + 1 if number < _MOST else _LEAST
             self._numbers[labels] = number
@@ -56,7 +58,10 @@ class Identities:
         """The number of any identity's labels."""
         known = tuple(sorted(labels))
         reserved = [text.removeprefix("reserved:") for text in known if text.startswith("reserved:")]
-        if any(text.startswith(("cidr:", "cidrgroup:", "fqdn:")) for text in known) and "host" not in reserved:
+        if (
+            any(text.startswith(("cidr:", "cidrgroup:", "fqdn:")) for text in known)
+            and "host" not in reserved
+        ):
             return self._local.setdefault(known, _LOCAL + 1 + len(self._local))
         for name in ("host", "kube-apiserver", *RESERVED):
             if name in reserved:

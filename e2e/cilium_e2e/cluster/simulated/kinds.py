@@ -77,7 +77,9 @@ def crd(api_version: str, kind: str, plural: str, *, namespaced: bool) -> Object
             "scope": "Namespaced" if namespaced else "Cluster",
             "versions": [{"name": version, "served": True, "storage": True}],
         },
-        "status": {"conditions": [{"type": "Established", "status": "True", "reason": "InitialNamesAccepted"}]},
+        "status": {
+            "conditions": [{"type": "Established", "status": "True", "reason": "InitialNamesAccepted"}]
+        },
     }
 
 

@@ -62,11 +62,10 @@ class Kubelet:
                 self._clock.after(_START_S, lambda: self._start(ref))
             else:
                 self._clock.after(_SCHEDULE_S, lambda: self._schedule(ref))
-        elif change.type is EventType.MODIFIED and "deletionTimestamp" in change.object["metadata"]:
-            if "deletionTimestamp" not in (change.before or {"metadata": {}})["metadata"]:
-                uid = change.object["metadata"]["uid"]
-                grace_s = min(float(change.object["spec"].get("terminationGracePeriodSeconds", 30)), _STOP_S)
-                self._clock.after(grace_s, lambda: self._stop(ref, uid))
+        elif change.type is EventType.MODIFIED and _leaves(change):
+            uid = change.object["metadata"]["uid"]
+            grace_s = min(float(change.object["spec"].get("terminationGracePeriodSeconds", 30)), _STOP_S)
+            self._clock.after(grace_s, lambda: self._stop(ref, uid))
 
     def _schedule(self, ref: Ref) -> None:
         pod = self._store.find(ref)
@@ -76,7 +75,9 @@ class Kubelet:
         if not fitting:
             self._unscheduled.add(ref)
             message = f"0/{len(self._nodes)} nodes are available"
-            self._store.update(ref, lambda p: self._condition(p, "PodScheduled", "False", "Unschedulable", message))
+            self._store.update(
+                ref, lambda p: self._condition(p, "PodScheduled", "False", "Unschedulable", message)
+            )
             return
         load = dict.fromkeys(fitting, 0)
         for other in self._store.all(Ref("v1", "Pod")):
@@ -103,7 +104,10 @@ class Kubelet:
         on_host = bool(pod["spec"].get("hostNetwork"))
         if not on_host and not self._network(node.name):
             self._without_network.add(ref)
-            waiting = {"reason": "ContainerCreating", "message": "network is not ready: cni plugin not initialized"}
+            waiting = {
+                "reason": "ContainerCreating",
+                "message": "network is not ready: cni plugin not initialized",
+            }
             self._store.update(ref, lambda p: _containers(p, {"waiting": waiting}, ready=False))
             return
         ips = list(node.ips) if on_host else self._addresses.pod_ips(node)
@@ -151,6 +155,13 @@ class Kubelet:
         pod["status"]["conditions"] = [*conditions, entry]
 
 
+def _leaves(change: Change) -> bool:
+    """Whether a pod has just been asked to go."""
+    before = change.before or {"metadata": {}}
+    mark = "deletionTimestamp"
+    return mark in change.object["metadata"] and mark not in before["metadata"]
+
+
 def _containers(pod: Object, state: Mapping[str, Any], *, ready: bool) -> None:
     pod["status"]["containerStatuses"] = [
         {
@@ -195,7 +206,8 @@ def _term(term: Mapping[str, Any], node: Object) -> bool:
         "DoesNotExist": lambda value, values: value is None,  # noqa: ARG005
     }
     return bool(wanted) and all(
-        answers[entry["operator"]](values.get(entry["key"]), entry.get("values") or ()) for entry, values in wanted
+        answers[entry["operator"]](values.get(entry["key"]), entry.get("values") or ())
+        for entry, values in wanted
     )
 
 
@@ -205,4 +217,6 @@ def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     if not toleration.get("key"):
         return toleration.get("operator") == "Exists"
     same = toleration["key"] == taint["key"]
-    return same and (toleration.get("operator") == "Exists" or toleration.get("value", "") == taint.get("value", ""))
+    return same and (
+        toleration.get("operator") == "Exists" or toleration.get("value", "") == taint.get("value", "")
+    )

@@ -59,7 +59,11 @@ class Lifecycle:
     def _finish(self, name: str) -> None:
         ref = Ref("v1", "Namespace", name)
         found = self._store.find(ref)
-        if found is not None and "deletionTimestamp" in found["metadata"] and not self._store.everything(name):
+        if (
+            found is not None
+            and "deletionTimestamp" in found["metadata"]
+            and not self._store.everything(name)
+        ):
             self._store.delete(ref)
 
     def _collect(self, namespace: str, owner: str) -> None:

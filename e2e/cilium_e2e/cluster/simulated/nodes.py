@@ -117,7 +117,12 @@ def node_object(plan: NodePlan, version: str) -> Object:
                 {"type": "Hostname", "address": plan.name},
             ],
             "conditions": [
-                _condition("Ready", "False", "KubeletNotReady", "container runtime network not ready: cni plugin not initialized")
+                _condition(
+                    "Ready",
+                    "False",
+                    "KubeletNotReady",
+                    "container runtime network not ready: cni plugin not initialized",
+                )
             ],
             "nodeInfo": {"kubeletVersion": version, "kernelVersion": "simulated", "osImage": "simulated"},
         },
@@ -129,13 +134,26 @@ def furnish(store: Store, plans: Iterable[NodePlan], addresses: Addresses, *, ve
     nodes = list(plans)
     for name in _NAMESPACES:
         labels = {"kubernetes.io/metadata.name": name}
-        store.write({**_named("v1", "Namespace", name), "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}} | {"metadata": {"name": name, "labels": labels}})
+        store.write(
+            {
+                **_named("v1", "Namespace", name),
+                "spec": {"finalizers": ["kubernetes"]},
+                "status": {"phase": "Active"},
+            }
+            | {"metadata": {"name": name, "labels": labels}}
+        )
     for plan in nodes:
         store.write(node_object(plan, version))
     for definition in flux_crds():
         store.write(definition)
     api = [ip for plan in nodes if plan.role == "control-plane" for ip in plan.ips[:1]]
-    _service(store, "default", "kubernetes", addresses.cluster_ips(number=_API_SERVICE), [("https", 443, "TCP", API_PORT)])
+    _service(
+        store,
+        "default",
+        "kubernetes",
+        addresses.cluster_ips(number=_API_SERVICE),
+        [("https", 443, "TCP", API_PORT)],
+    )
     store.write(
         {
             **_named("discovery.k8s.io/v1", "EndpointSlice", "kubernetes", "default"),
@@ -143,11 +161,19 @@ def furnish(store: Store, plans: Iterable[NodePlan], addresses: Addresses, *, ve
             "endpoints": [{"addresses": [ip], "conditions": {"ready": True}} for ip in api],
             "ports": [{"name": "https", "protocol": "TCP", "port": API_PORT}],
         }
-        | {"metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}}}
+        | {
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "kubernetes"},
+            }
+        }
     )
     _dns(store, addresses)
     for name in _CONTROLLERS:
-        _deployment(store, "flux-system", name, {"app": name}, 1, {"hostNetwork": True, "tolerations": _TOLERATE}, ())
+        _deployment(
+            store, "flux-system", name, {"app": name}, 1, {"hostNetwork": True, "tolerations": _TOLERATE}, ()
+        )
 
 
 def _dns(store: Store, addresses: Addresses) -> None:

@@ -90,7 +90,8 @@ def apply(live: Object | None, config: Object, owners: Owners, *, manager: str, 
             contested[other] = lost
     if contested and not force:
         words = "; ".join(
-            f'conflict with "{other}": {", ".join(sorted(map(dotted, lost)))}' for other, lost in contested.items()
+            f'conflict with "{other}": {", ".join(sorted(map(dotted, lost)))}'
+            for other, lost in contested.items()
         )
         count = sum(map(len, contested.values()))
         raise KubeError(409, "Conflict", f"Apply failed with {count} conflict{'s' * (count > 1)}: {words}")
@@ -110,8 +111,8 @@ def changed(before: Object, after: Object, owners: Owners, *, manager: str) -> N
     """Give a manager the fields that its patch has changed."""
     old, new = fields(before), fields(after)
     mine = {path for path in new if path not in old or look(before, path) != look(after, path)}
-    for owned in owners.values():
-        owned -= mine | (old - new)
+    for other in list(owners):
+        owners[other] -= mine | (old - new)
     if mine:
         owners.setdefault(manager, set()).update(mine)
     _forget_empty(owners)

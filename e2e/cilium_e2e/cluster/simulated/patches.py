@@ -107,4 +107,6 @@ def _take(document: Any, path: list[str]) -> None:
 
 
 def _unprocessable(message: str) -> KubeError:
-    return KubeError(422, "Invalid", f"the server rejected our request due to an error in our request: {message}")
+    return KubeError(
+        422, "Invalid", f"the server rejected our request due to an error in our request: {message}"
+    )

@@ -13,7 +13,13 @@ from cilium_e2e.probe.places import WORLD, WORLD_PORTS, zone_records
 from cilium_e2e.probe.workload import RUN
 
 AGENT, HTTP, DNS, HEALTH, OTHER = "agent", "http", "dns", "health", "other"
-_FLAGS = {"--tcp": ("TCP", AGENT), "--udp": ("UDP", AGENT), "--sctp": ("SCTP", AGENT), "--http": ("TCP", HTTP), "--dns": ("UDP", DNS)}
+_FLAGS = {
+    "--tcp": ("TCP", AGENT),
+    "--udp": ("UDP", AGENT),
+    "--sctp": ("SCTP", AGENT),
+    "--http": ("TCP", HTTP),
+    "--dns": ("UDP", DNS),
+}
 API_PORT, KUBELET_PORT, HEALTH_PORT, HUBBLE_PORT = 6443, 10250, 4240, 4244
 
 
@@ -103,7 +109,11 @@ class Places:
             found["TCP", API_PORT] = Listener(OTHER)
         for pod in self._store.all(Ref("v1", "Pod")):
             spec = pod["spec"]
-            if spec.get("hostNetwork") and spec.get("nodeName") == node and pod["status"].get("phase") == "Running":
+            if (
+                spec.get("hostNetwork")
+                and spec.get("nodeName") == node
+                and pod["status"].get("phase") == "Running"
+            ):
                 found |= _listeners(pod)
         return found
 

@@ -112,17 +112,11 @@ class Prober:
         if protocol == "http":
             return self._http(spec, way, address)
         self._datapath.close(way)
-        if protocol == "udp":
-            if listener.kind == AGENT:
-                return {"kind": "connected", "answered_by": listener.name}
-            return {"kind": "timeout", "detail": "timed out"}
         if listener.kind == AGENT:
             return {"kind": "connected", "answered_by": listener.name}
-        if spec.get("agent"):
-            return {"kind": "reset", "detail": "closed after the handshake, before a name"}
-        if spec.get("payload"):
-            return {"kind": "infra_error", "detail": "a payload can be echoed by an agent only"}
-        return {"kind": "connected", "detail": "the peer is no agent"}
+        if protocol == "udp":
+            return {"kind": "timeout", "detail": "timed out"}
+        return _strange(spec)
 
     def _http(self, spec: dict[str, Any], way: Way, address: str) -> dict[str, Any]:
         listener = way.listener
@@ -205,6 +199,15 @@ class Prober:
                 break
         rcode = "NODATA" if rcode == "NOERROR" else rcode
         return "", {"kind": "dns", "rcode": rcode, "detail": f"resolving {name} at {server}"}
+
+
+def _strange(spec: dict[str, Any]) -> dict[str, Any]:
+    """A handshake with a peer that is no agent."""
+    if spec.get("agent"):
+        return {"kind": "reset", "detail": "closed after the handshake, before a name"}
+    if spec.get("payload"):
+        return {"kind": "infra_error", "detail": "a payload can be echoed by an agent only"}
+    return {"kind": "connected", "detail": "the peer is no agent"}
 
 
 class BatchStream:

@@ -30,7 +30,7 @@ LOST_SOURCE = "OBSERVER_EVENTS_QUEUE"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connection's ends, what it speaks (``TCP``, ``UDP``, ``SCTP``, ``ICMP``), and whether a Service led there."""
+    """A connection's ends, its protocol (``ICMP`` too), and whether a Service led there."""
 
     source: Place
     target: Place
@@ -48,7 +48,9 @@ class Connection:
 class Recorder:
     """Notes flows in the agents' rings."""
 
-    def __init__(self, clock: VirtualClock, store: Store, agents: Agents, verdicts: Verdicts, hooks: Hooks) -> None:
+    def __init__(
+        self, clock: VirtualClock, store: Store, agents: Agents, verdicts: Verdicts, hooks: Hooks
+    ) -> None:
         self._clock = clock
         self._store = store
         self._agents = agents
@@ -78,7 +80,13 @@ class Recorder:
         if agent is None or not side.policy.enforced or side.decision is Decision.NONE:
             return
         denied = side.decision is Decision.DENIED
-        verdict = FlowVerdict.DROPPED if denied else FlowVerdict.REDIRECTED if side.redirects else FlowVerdict.FORWARDED
+        verdict = (
+            FlowVerdict.DROPPED
+            if denied
+            else FlowVerdict.REDIRECTED
+            if side.redirects
+            else FlowVerdict.FORWARDED
+        )
         reason = side.drop_reason.value if side.drop_reason is not None else ""
         for event in (POLICY_VERDICT, DROP) if denied else (POLICY_VERDICT,):
             self._note(
@@ -110,7 +118,14 @@ class Recorder:
             self._trace(agent, connection, towards, flags, reply=reply)
 
     def proxied(
-        self, connection: Connection, direction: Direction, l7: Object, summary: str, *, dropped: bool, reply: bool
+        self,
+        connection: Connection,
+        direction: Direction,
+        l7: Object,
+        summary: str,
+        *,
+        dropped: bool,
+        reply: bool,
     ) -> None:
         """The proxy of a side has seen a request, or the answer to it."""
         egress = direction is Direction.EGRESS
@@ -118,14 +133,27 @@ class Recorder:
         if agent is not None:
             verdict = FlowVerdict.DROPPED if dropped else FlowVerdict.FORWARDED
             self._note(
-                agent, connection, verdict, event=ACCESS_LOG, direction=direction, reply=reply, summary=summary, l7=l7
+                agent,
+                connection,
+                verdict,
+                event=ACCESS_LOG,
+                direction=direction,
+                reply=reply,
+                summary=summary,
+                l7=l7,
             )
 
     def _trace(
         self, agent: Agent, connection: Connection, direction: Direction, flags: Sequence[str], *, reply: bool
     ) -> None:
         self._note(
-            agent, connection, FlowVerdict.FORWARDED, event=TRACE, direction=direction, reply=reply, flags=flags
+            agent,
+            connection,
+            FlowVerdict.FORWARDED,
+            event=TRACE,
+            direction=direction,
+            reply=reply,
+            flags=flags,
         )
 
     def _note(
@@ -163,7 +191,9 @@ class Recorder:
             drop_reason=reason,
             is_reply=reply,
             event_type=event,
-            policies=tuple(dict.fromkeys(rule.policy for rule in policies.rules)) if policies is not None else (),
+            policies=tuple(dict.fromkeys(rule.policy for rule in policies.rules))
+            if policies is not None
+            else (),
             node=agent.node,
             uuid=f"{self._made:08x}-0000-4000-8000-000000000000",
             summary=summary or (f"TCP Flags: {', '.join(flags)}" if tcp and flags else connection.protocol),

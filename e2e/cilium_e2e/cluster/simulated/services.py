@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from cilium_e2e.cluster.simulated.store import Change, Store
 from cilium_e2e.kube import is_true
@@ -148,9 +149,7 @@ class Services:
         local = spec.get("externalTrafficPolicy") == "Local"
         affinity = spec.get("sessionAffinity") == "ClientIP"
         for port in spec.get("ports") or ():
-            backends = {
-                family: tuple(_backends(slices, port, family)) for family in ("IPv4", "IPv6")
-            }
+            backends = {family: tuple(_backends(slices, port, family)) for family in ("IPv4", "IPv6")}
             outside = [*(spec.get("externalIPs") or ()), *_ingress(service)]
             places = [(ip, port["port"], "ClusterIP", False) for ip in spec["clusterIPs"] if ip != "None"]
             places += [(ip, port["port"], "ExternalIPs", local) for ip in outside]
@@ -192,9 +191,9 @@ def _ports(ports: Iterable[Object], pod: Object) -> tuple[tuple[str, str, int], 
     """The Service's ports as a pod has them; one that it has no container port for is left out."""
     found = []
     for port in ports:
-        target = port.get("targetPort", port["port"])
+        target: Any = port.get("targetPort", port["port"])
         if isinstance(target, str):
-            named = [
+            named: list[int] = [
                 entry["containerPort"]
                 for container in pod["spec"]["containers"]
                 for entry in container.get("ports") or ()
@@ -203,7 +202,7 @@ def _ports(ports: Iterable[Object], pod: Object) -> tuple[tuple[str, str, int], 
             if not named:
                 continue
             target = named[0]
-        found.append((port.get("name") or "", port["protocol"], int(target)))
+        found.append((str(port.get("name") or ""), str(port["protocol"]), int(target)))
     return tuple(found)
 
 
@@ -215,5 +214,10 @@ def _endpoint(pod: Object, ip: str) -> Object:
         "addresses": [ip],
         "conditions": {"ready": ready, "serving": is_true(pod, "Ready"), "terminating": leaving},
         "nodeName": pod["spec"]["nodeName"],
-        "targetRef": {"kind": "Pod", "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+        "targetRef": {
+            "kind": "Pod",
+            "name": meta["name"],
+            "namespace": meta["namespace"],
+            "uid": meta["uid"],
+        },
     }

@@ -64,7 +64,9 @@ class Simulation:
         hooks: what a fault changes; a healthy cluster's by default.
     """
 
-    def __init__(self, name: str, repository: Repository, topology: Topology, hooks: Hooks | None = None) -> None:
+    def __init__(
+        self, name: str, repository: Repository, topology: Topology, hooks: Hooks | None = None
+    ) -> None:
         self.name = name
         self.topology = topology
         self.clock = VirtualClock()
@@ -88,7 +90,7 @@ class Simulation:
                 plans,
                 addresses,
                 network=self.agents.network_is_up,
-                becomes_ready=lambda pod: self.hooks.becomes_ready(pod),
+                becomes_ready=lambda pod: self.hooks.becomes_ready(pod),  # noqa: PLW0108 - a fault replaces it
             )
             Nodes(self.store, self.agents, self.kubelet.network_is_up)
             self.flux = Flux(self.store, admission, self.tree.build)
@@ -108,7 +110,10 @@ class Simulation:
                 self.store, self.clock, self.agents, dbg, self.prober, self.datapath, self.places, self.hooks
             )
             self.transport = SimulatedTransport(
-                self.store, admission, containers, lambda verb, ref: self.hooks.call(verb, ref)
+                self.store,
+                admission,
+                containers,
+                lambda verb, ref: self.hooks.call(verb, ref),  # noqa: PLW0108 - a fault replaces it
             )
             furnish(self.store, plans, addresses, version=VERSION)
 

@@ -111,11 +111,14 @@ class Store:
         with self.clock.lock:
             ref = Ref.of(obj)
             before = self.find(ref)
-            stored = clone(obj)
+            stored: Object = clone(obj)
             meta = stored["metadata"]
             if before is None:
                 self._made += 1
-                meta |= {"uid": str(uuid.uuid5(_UIDS, str(self._made))), "creationTimestamp": self.clock.stamp()}
+                meta |= {
+                    "uid": str(uuid.uuid5(_UIDS, str(self._made))),
+                    "creationTimestamp": self.clock.stamp(),
+                }
                 meta["generation"] = 1
             else:
                 for name in ("uid", "creationTimestamp", "generation", "deletionTimestamp"):
@@ -162,7 +165,7 @@ class Store:
         key = (*_bucket(ref), ref.namespace, ref.name)
         self._owners.pop(key, None)
         self._times.pop(key, None)
-        last = clone(obj)
+        last: Object = clone(obj)
         self._tell(EventType.DELETED, ref, last, obj)
         return last
 
@@ -184,7 +187,9 @@ class Store:
             ownership.changed(old, new, self.owners(ref), manager=manager)
         if new != old or manager not in times:
             times[manager] = self.clock.stamp()
-        stored["metadata"]["managedFields"] = ownership.managed_fields(self.owners(ref), ref.api_version, times)
+        stored["metadata"]["managedFields"] = ownership.managed_fields(
+            self.owners(ref), ref.api_version, times
+        )
 
     def _tell(self, kind: EventType, ref: Ref, obj: Object, before: Object | None) -> None:
         self.version += 1
@@ -219,7 +224,14 @@ def _content(obj: Object) -> Object:
 
 def _owned(obj: Object) -> Object:
     """What managers own of an object."""
-    server = {"managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "deletionTimestamp"}
+    server = {
+        "managedFields",
+        "resourceVersion",
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "deletionTimestamp",
+    }
     meta = {k: v for k, v in obj["metadata"].items() if k not in server}
     return {**{k: v for k, v in obj.items() if k != "status"}, "metadata": meta}
 

@@ -93,7 +93,7 @@ class SimulatedTransport:
             end_s = self._clock.monotonic() + timeout_s
         seen = int(resource_version or self.store.version)
         while True:
-            found = self._clock.wait(lambda: self._since(seen), end_s=end_s)
+            found = self._clock.wait(lambda version=seen: self._since(version), end_s=end_s)  # type: ignore[misc]
             if found is None:
                 marker: Object = {"apiVersion": ref.api_version, "kind": ref.kind}
                 yield WatchEvent(EventType.BOOKMARK, {**marker, "metadata": {"resourceVersion": str(seen)}})
@@ -119,7 +119,11 @@ class SimulatedTransport:
         with self._clock.lock:
             self._enter("patch", ref)
             before = self._stored(ref)
-            merged = merge_patch(clone(before), body) if patch_type is PatchType.MERGE else json_patch(before, body)  # type: ignore[arg-type]
+            if patch_type is PatchType.MERGE:
+                merged = merge_patch(clone(before), body)
+            else:
+                operations = [operation for operation in body if isinstance(operation, dict)]
+                merged = json_patch(before, operations)
             if subresource == "status":
                 merged = {**clone(before), "status": merged.get("status", {})}
             elif subresource == "scale":
@@ -128,7 +132,12 @@ class SimulatedTransport:
                 merged["status"] = clone(before["status"])
             asked = merged["metadata"].get("resourceVersion")
             if asked != before["metadata"]["resourceVersion"]:
-                raise KubeError(409, "Conflict", "the object has been modified; apply your changes to the latest version and try again", place=str(ref))
+                raise KubeError(
+                    409,
+                    "Conflict",
+                    "the object has been modified; apply your changes to the latest version and try again",
+                    place=str(ref),
+                )
             self._admission.admit(merged, before)
             return _as_asked(self.store.write(merged, manager="kubectl-patch"), ref)
 
@@ -171,7 +180,9 @@ class SimulatedTransport:
         Raises:
             KubeError: always; no byte stream leads into a simulated pod.
         """
-        raise KubeError(501, "NotImplemented", f"port {port} of a simulated pod takes no byte stream", place=str(ref))
+        raise KubeError(
+            501, "NotImplemented", f"port {port} of a simulated pod takes no byte stream", place=str(ref)
+        )
 
     def invalidate(self) -> None:
         """See :class:`~cilium_e2e.model.KubeTransport`; kinds are looked up each time."""
@@ -181,7 +192,7 @@ class SimulatedTransport:
 
     def _enter(self, verb: str, ref: Ref) -> None:
         self._before(verb, ref)
-        if verb not in {"raw"}:
+        if verb != "raw":
             kind = self.store.kind(ref)
             if kind.namespaced and ref.name and not ref.namespace:
                 raise KubeError(400, "BadRequest", "a namespaced object needs a namespace", place=str(ref))
@@ -195,7 +206,7 @@ class SimulatedTransport:
             raise KubeError(404, "NotFound", f'{plural} "{ref.name}" not found', place=str(ref))
         return found
 
-    def _since(self, version: int) -> list[Change] | None:
+    def _since(self, version: int) -> Sequence[Change] | None:
         history = self.store.history
         if history and history[0].version > version + 1:
             raise KubeError(410, "Expired", f"too old resource version: {version} ({history[0].version})")
@@ -222,7 +233,7 @@ def _selected(ref: Ref, labels: str, fields: str) -> Test:
 
 
 def _event(change: Change, ref: Ref, selected: Test) -> WatchEvent | None:
-    """What a watch says of a change: an object that comes to be selected is added, one that no longer is, deleted."""
+    """What a watch says of a change: what comes to be selected is added, what no longer is, is deleted."""
     group = ref.api_version.rpartition("/")[0]
     if (change.ref.api_version.rpartition("/")[0], change.ref.kind) != (group, ref.kind):
         return None

@@ -79,7 +79,9 @@ def _targets(target: Mapping[str, str] | None, obj: Object) -> bool:
         "namespace": meta.get("namespace", ""),
     }
     return all(
-        re.fullmatch(wanted, seen[key]) is not None for key, wanted in target.items() if key in seen and wanted
+        re.fullmatch(wanted, seen[key]) is not None
+        for key, wanted in target.items()
+        if key in seen and wanted
     )
 
 
@@ -90,4 +92,6 @@ def _patched(obj: Object, text: str) -> Object | None:
         return dict(json_patch(obj, operations))
     if patch.get("$patch") == "delete":
         return None
-    return dict(merge_patch(obj, {k: v for k, v in patch.items() if k not in {"apiVersion", "kind", "metadata"}}))
+    return dict(
+        merge_patch(obj, {k: v for k, v in patch.items() if k not in {"apiVersion", "kind", "metadata"}})
+    )

@@ -186,8 +186,10 @@ class Verdicts:
             for number, ip in enumerate(ips):
                 known = tuple(sorted(names.get(ip, ())))
                 found.append(Peer(name=world_key(name, number), address=ip, dns_names=known))
-        for ip in self._outside:
-            found.append(Peer(name=f"ip:{ip}", address=ip, dns_names=tuple(sorted(names.get(ip, ())))))
+        found += [
+            Peer(name=f"ip:{ip}", address=ip, dns_names=tuple(sorted(names.get(ip, ()))))
+            for ip in self._outside
+        ]
         return found
 
     def _groups(self) -> tuple[tuple[CIDRGroup, str], ...]:

@@ -55,12 +55,12 @@ class Workloads:
         wanted = sync(workload, digest, current, outdated)
         self._status(ref, wanted, current, len(pods))
 
-    def _daemon_set(self, workload: Object, digest: str, current: list[Object], outdated: list[Object]) -> int:
+    def _daemon_set(
+        self, workload: Object, digest: str, current: list[Object], outdated: list[Object]
+    ) -> int:
         nodes = [node["metadata"]["name"] for node in self._store.all(Ref("v1", "Node"))]
         taken = {_node_of(pod) for pod in (*current, *outdated)}
-        leaving = {
-            _node_of(pod) for pod in self._pods(workload) if "deletionTimestamp" in pod["metadata"]
-        }
+        leaving = {_node_of(pod) for pod in self._pods(workload) if "deletionTimestamp" in pod["metadata"]}
         for node in nodes:
             if node not in taken | leaving:
                 self._create(workload, digest, node=node)
@@ -69,7 +69,9 @@ class Workloads:
             self._store.delete(Ref.of(outdated[0]), hold=True)
         return len(nodes)
 
-    def _deployment(self, workload: Object, digest: str, current: list[Object], outdated: list[Object]) -> int:
+    def _deployment(
+        self, workload: Object, digest: str, current: list[Object], outdated: list[Object]
+    ) -> int:
         wanted = int(workload["spec"].get("replicas", 1))
         for _ in range(wanted - len(current)):
             self._create(workload, digest)
@@ -99,7 +101,13 @@ class Workloads:
             "namespace": meta["namespace"],
             "labels": {**(template["metadata"].get("labels") or {}), _HASH[kind]: digest},
             "ownerReferences": [
-                {"apiVersion": "apps/v1", "kind": kind, "name": meta["name"], "uid": meta["uid"], "controller": True}
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": kind,
+                    "name": meta["name"],
+                    "uid": meta["uid"],
+                    "controller": True,
+                }
             ],
         }
         spec = pod["spec"]
