@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cilium_e2e.cluster.agents import CiliumAgents
 from cilium_e2e.cluster.enforcement import Enforcement
+from cilium_e2e.cluster.poking import Poke
 from cilium_e2e.hubble import complete_flows
 from cilium_e2e.hubble.reports import Relay
 from cilium_e2e.kube import Kube
@@ -163,7 +164,8 @@ class LiveCluster:
         # With it come gRPC and protobuf, which a simulated cluster never needs.
         from cilium_e2e.cluster.relay_link import RelayLink  # noqa: PLC0415
 
-        link = RelayLink(self.api, self.agents, self._info.cilium_namespace)
+        poke = Poke(self.api, self.agents, [node for node, _ in self._info.host_agents], self.prober)
+        link = RelayLink(self.api, self._info.cilium_namespace, poke=poke)
         self._open.callback(link.close)
         return link.source
 

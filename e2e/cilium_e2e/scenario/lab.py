@@ -265,6 +265,8 @@ class Lab:
     def _still_in_force(self) -> None:
         """Raise when a policy believed in force is not there as it was: what was judged proves nothing."""
         believed = self._believed()
+        if not believed:
+            return
         wrong = self.kube.retry(lambda: policy_troubles(self.kube.transport, believed, refused=False))
         if wrong:
             self.evidence.notes["diagnosis"] = "\n".join(map(str, wrong))

@@ -100,7 +100,8 @@ def apply(live: Object | None, config: Object, owners: Owners, *, manager: str, 
     given_up = owners.get(manager, set()) - wanted
     merged = _merge(clone(before), config, (), by_key=keyed(config))
     for path in sorted(given_up, key=len, reverse=True):
-        if not any(path in owned for other, owned in owners.items() if other != manager):
+        others = [owned for other, owned in owners.items() if other != manager]
+        if not any(kept[: len(path)] == path for owned in (wanted, *others) for kept in owned):
             _drop(merged, path)
     owners[manager] = wanted
     _forget_empty(owners)

@@ -11,7 +11,8 @@ A file holds ``cases``, and under ``shared`` whatever its anchors need::
           - {from: [x/far, y/guest], to: "x/server:8080/TCP", outcome: denied,
              flow: {verdict: DROPPED, reason: POLICY_DENIED, direction: INGRESS}}
 
-Lists in ``from`` and ``to`` are spread: each source with each destination.
+Lists in ``from`` and ``to`` are spread: each source with each destination. ``named: false`` stands, with its
+reason, where Cilium's Hubble names no policy for what one lets through.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ DENIALS = frozenset({"denied", "timeout", "http(403)", "dns(REFUSED)"})
 
 _EVENTS = {"drop": DROP, "verdict": POLICY_VERDICT, "l7": ACCESS_LOG}
 _CASE = {"name", "requires", "policies", "expect"}
-_ROW = {"from", "to", "outcome", "flow", "request"}
+_ROW = {"from", "to", "outcome", "flow", "request", "named"}
 _FLOW = {"verdict", "reason", "direction", "policy", "event"}
 _REQUEST = {"method", "path", "name"}
 
@@ -57,13 +58,17 @@ class FlowWish:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One expectation: one source, one destination, both as written."""
+    """One expectation: one source, one destination, both as written.
+
+    ``named`` is false where Hubble is known to name no policy though one lets it through.
+    """
 
     source: str
     destination: str
     expected: Expectation
     flow: FlowWish | None = None
     request: Request = field(default_factory=Request)
+    named: bool = True
 
     @property
     def denial(self) -> bool:
@@ -143,7 +148,8 @@ def _rows(entry: Mapping[str, Any], place: str) -> list[Row]:
     request = entry.get("request") or {}
     _known(request, _REQUEST, place)
     pairs = product(_spread(entry.get("from")), _spread(entry.get("to")))
-    return [Row(source, target, expected, flow, Request(**request)) for source, target in pairs]
+    named = bool(entry.get("named", True))
+    return [Row(source, target, expected, flow, Request(**request), named) for source, target in pairs]
 
 
 def _flow(data: Mapping[str, Any], place: str) -> FlowWish:

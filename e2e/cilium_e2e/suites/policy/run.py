@@ -105,7 +105,8 @@ def wanted_flows(
         return found
     for side in saying.allowed:
         verdict = FlowVerdict.REDIRECTED if side.redirected else FlowVerdict.FORWARDED
-        named = (None,) if probe.protocol in _UNNAMED else side.policies[:1]
+        unnamed = probe.protocol in _UNNAMED or not row.row.named
+        named = (None,) if unnamed else side.policies[:1]
         found += [
             (
                 Wanted(verdict=verdict, direction=side.direction, policy=policy, event_type=POLICY_VERDICT),
