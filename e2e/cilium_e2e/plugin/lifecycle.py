@@ -17,8 +17,7 @@ from cilium_e2e.model import EXIT_USAGE, Backend, HarnessError
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import Repository, clusters_folder, load, load_topology
 from cilium_e2e.session import Handle, Options
-from cilium_e2e.session.existing import ExistingSession
-from cilium_e2e.session.start import KindSession
+from cilium_e2e.session.choice import Session, session_for
 
 HANDLE = pytest.StashKey[Handle]()
 OPTIONS = pytest.StashKey[Options]()
@@ -72,7 +71,7 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._session: KindSession | ExistingSession | None = None
+        self._session: Session | None = None
         self._terminated = False
         self._workers: list[subprocess.Popen[bytes]] = []
         self._handlers: dict[signal.Signals, Any] = {}
@@ -84,9 +83,8 @@ class Controller:
             return
         self._listen()
         given = self._config.stash[OPTIONS]
-        kind = ExistingSession if given.backend == Backend.EXISTING.value else KindSession
-        self._session = kind(given, self._say)
         try:
+            self._session = session_for(given, self._say)
             self._config.stash[HANDLE] = self._session.start()
         except HarnessError as error:
             if error.exit_code == EXIT_USAGE:

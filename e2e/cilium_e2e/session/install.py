@@ -16,7 +16,7 @@ from cilium_e2e.cluster.world import WorldAgents
 from cilium_e2e.flux import manifest, reconcile
 from cilium_e2e.flux.server import ArtifactServer
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Capability, Difference, EngineError, HarnessError, Ref, WorldAgent
+from cilium_e2e.model import Difference, EngineError, HarnessError, Ref, WorldAgent
 from cilium_e2e.probe.places import ZONE, ZONE_SERVER
 from cilium_e2e.session import leftovers, ready
 from cilium_e2e.session.prepare import Prepared, image_overrides, overrides
@@ -40,9 +40,6 @@ WORLD = "agents outside"
 OUTSIDE_ZONE = "zone outside"
 DNS = "cluster DNS"
 HOSTS = "agents on nodes"
-
-OFFERS = frozenset({Capability.WORLD, Capability.HOST_AGENTS, Capability.OUTSIDE_ZONE})
-"""What every cluster has that was made here, beside what its topology says."""
 
 
 @dataclass(frozen=True, slots=True)
