@@ -168,7 +168,7 @@ class Installation:
         return Installed(kube, differences, world, host_agents)
 
     def _world(self) -> tuple[tuple[WorldAgent, ...], str]:
-        """Start the agents outside of the cluster, or find them; with the address of the one that serves DNS."""
+        """Start the agents outside, or find them running; with the address of the one that serves DNS."""
         prepared = self._prepared
         with self._timeline.phase(WORLD, after=(PUBLISH,)):
             world = WorldAgents(
