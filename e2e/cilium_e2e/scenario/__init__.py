@@ -3,6 +3,7 @@
 from cilium_e2e.scenario.isolation import isolate
 from cilium_e2e.scenario.judgement import Check, Judged, Judgement, judge, require
 from cilium_e2e.scenario.lab import InForce, Lab
+from cilium_e2e.scenario.live_world import live_policies, live_world
 from cilium_e2e.scenario.policies import enforce, enforce_all
 from cilium_e2e.scenario.workload import PodSpec, ServiceSpec, deploy, namespace, remove
 
@@ -19,6 +20,8 @@ __all__ = [
     "enforce_all",
     "isolate",
     "judge",
+    "live_policies",
+    "live_world",
     "namespace",
     "remove",
     "require",
