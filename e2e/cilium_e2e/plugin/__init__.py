@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from cilium_e2e.plugin import options
+from cilium_e2e.plugin import options, selection
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options are always there, so that ``--help`` and command lines know them."""
     options.add(parser)
+    selection.add(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,13 +23,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "disruptive: runs alone on its cluster, after all other tests, because it would disturb them",
     )
+    selection.mark(config)
     if config.getoption("--backend") is None:
         return
     # They import the whole harness.
-    from cilium_e2e.plugin import exclusive, fixtures, lifecycle, requirements  # noqa: PLC0415
+    from cilium_e2e.plugin import exclusive, fixtures, lifecycle, requirements, scenarios  # noqa: PLC0415
 
     config.pluginmanager.register(lifecycle.plugin_for(config), "cilium-e2e-lifecycle")
     lock = exclusive.Exclusive(lambda: config.stash[lifecycle.HANDLE].lock)
     config.pluginmanager.register(lock, "cilium-e2e-exclusive")
     config.pluginmanager.register(fixtures, "cilium-e2e-fixtures")
     config.pluginmanager.register(requirements, "cilium-e2e-requirements")
+    config.pluginmanager.register(scenarios, "cilium-e2e-scenarios")
+    config.pluginmanager.register(selection, "cilium-e2e-selection")

@@ -74,6 +74,11 @@ def add(parser: pytest.Parser) -> None:
         "--agent-image", default="docker.io/library/python:3.13-slim", metavar="IMAGE", help="A Python image."
     )
     option(
+        "--allow-disruption",
+        action="store_true",
+        help="On an existing cluster, run what disturbs others, too: restarts, cluster-wide policies.",
+    )
+    option(
         "--step-timeout",
         type=float,
         default=600.0,

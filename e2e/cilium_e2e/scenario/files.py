@@ -61,9 +61,9 @@ def _scenario(data: Any, source: Source) -> Scenario:
     try:
         SCENARIO.check(data, ())
     except WrongShape as wrong:
-        steps = ".".join(map(str, wrong.path))
+        where = ".".join(map(str, wrong.path))
         raise ScenarioError(
-            f"{steps}: {wrong.message}" if steps else wrong.message, place=source.at(wrong.path)
+            f"{where}: {wrong.message}" if where else wrong.message, place=source.at(wrong.path)
         ) from None
     workload = _workload(data, source)
     isolated = data.get("mode", "isolated") == "isolated"

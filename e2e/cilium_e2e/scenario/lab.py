@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cilium_e2e.hubble import Wanted, evidence, explain, find
 from cilium_e2e.kube import Kube
@@ -27,6 +28,7 @@ from cilium_e2e.scenario.policies import enforce_all
 from cilium_e2e.scenario.workload import remove
 
 ALL_FLOWS = FlowFilter()
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Lab:
         self.kube = kube
         self.image = image
         self.evidence = evidence if evidence is not None else Evidence()
-        self._in_force: list[InForce] = []
+        self.in_force_now: list[InForce] = []
+        """What explains a failure; whoever puts policies into force by other means adds to it."""
 
     def judge(
         self, checks: Sequence[Check], *, converge_s: float = CONVERGE_S, hold: int = HOLD_ROUNDS
@@ -69,6 +72,28 @@ class Lab:
         Raises:
             AssertionError: one was not met; each with the policies in force and the flows of its probe.
         """
+        judgement = self.observe(checks, converge_s=converge_s, hold=hold)
+        if judgement.failures:
+            seen = self.seen(judgement)
+            require(judgement, explain=lambda entry: self.explain(entry, seen))
+        return judgement
+
+    def observe(
+        self,
+        checks: Sequence[Check],
+        *,
+        converge_s: float = CONVERGE_S,
+        hold: int = HOLD_ROUNDS,
+        oracle: Mapping[str, str] = _NOTHING,
+    ) -> Judgement:
+        """Probe as :meth:`judge` does and keep the evidence, but leave it to the caller to fail.
+
+        Args:
+            checks: the probes.
+            converge_s: how long they may take to come out as expected, in seconds.
+            hold: how many further rounds they must.
+            oracle: probe id to what the oracle says of it.
+        """
         judgement = judge(self.cluster, checks, converge_s=converge_s, hold=hold)
         self.evidence.checks += [
             CheckRecord(
@@ -79,12 +104,10 @@ class Lab:
                 entry.met,
                 entry.flaps,
                 judgement.converged_s,
+                oracle.get(entry.check.probe.id, ""),
             )
             for entry in judgement.judged
         ]
-        if judgement.failures:
-            seen = self._seen(judgement)
-            require(judgement, explain=lambda entry: self._explain(entry, seen))
         return judgement
 
     @contextmanager
@@ -107,11 +130,11 @@ class Lab:
             refs, proof = enforce_all(self.cluster, self.kube, policies, names, timeout_s)
             held = InForce(tuple(refs), proof)
             self.evidence.proofs.append(proof)
-            self._in_force.append(held)
+            self.in_force_now.append(held)
             try:
                 yield held
             finally:
-                self._in_force.remove(held)
+                self.in_force_now.remove(held)
         finally:
             for policy in policies:
                 remove(self.kube, Ref.of(policy))
@@ -164,7 +187,7 @@ class Lab:
         # The nodes of a kind cluster share this machine's clock, so the window needs no slack.
         return TimeWindow(judgement.started_s, self.cluster.clock.time())
 
-    def _seen(self, judgement: Judgement) -> list[Flow] | str:
+    def seen(self, judgement: Judgement) -> list[Flow] | str:
         """Flows that explain a failure, or why there are none: that must not hide the failure itself."""
         if "hubble-relay" not in self.cluster.info.features:
             return "no flows: the release has no Hubble relay"
@@ -173,8 +196,9 @@ class Lab:
         except ClusterStateError as error:
             return f"no flows: {error}"
 
-    def _explain(self, entry: Judged, seen: list[Flow] | str) -> str:
-        lines = [str(held.proof) for held in self._in_force]
+    def explain(self, entry: Judged, seen: list[Flow] | str) -> str:
+        """The policies in force and the flows of a probe, a line each; ``seen`` is from :meth:`seen`."""
+        lines = [str(held.proof) for held in self.in_force_now]
         if isinstance(seen, str):
             return "\n".join([*lines, seen])
         mine = evidence(seen, entry.outcome, entry.check.probe)
