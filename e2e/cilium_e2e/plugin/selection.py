@@ -48,14 +48,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Files are shuffled, and the tests inside each, so that fixtures of a module are still set up once.
 
     Raises:
-        pytest.UsageError: a tier that there is none of, or a tag that no test has.
+        pytest.UsageError: a tier that there is none of.
     """
     for item in items:
         if tier_of(item) not in _ORDER:
             raise pytest.UsageError(
                 f"{item.nodeid}: expected a tier of {', '.join(_ORDER)}, got {tier_of(item)}"
             )
-    _check_tags(config.getoption("--tag"), items)
     chosen = [item for item in items if _is_chosen(config, item)]
     if len(chosen) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
@@ -88,13 +87,3 @@ def _is_chosen(config: pytest.Config, item: pytest.Item) -> bool:
     wanted = config.getoption("--tag")
     deep = _ORDER.index(config.getoption("--tier"))
     return _ORDER.index(tier_of(item)) <= deep and (not wanted or not tags_of(item).isdisjoint(wanted))
-
-
-def _check_tags(wanted: list[str], items: list[pytest.Item]) -> None:
-    if not (wanted and items):
-        return
-    known = set().union(*(tags_of(item) for item in items))
-    if unknown := [tag for tag in wanted if tag not in known]:
-        raise pytest.UsageError(
-            f"--tag {unknown[0]}: expected one of {', '.join(sorted(known)) or 'none: nothing has a tag'}"
-        )

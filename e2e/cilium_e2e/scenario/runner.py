@@ -82,7 +82,7 @@ def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None)
         if step.refused not in words:
             seen = f"the words {words!r}" if words else "no refusal"
             raise AssertionError(
-                f"{step.place}: {step.name}: expected to be refused with the words {step.refused!r}, got {seen}"
+                f"{step.place}: {step.name}: expected a refusal with the words {step.refused!r}, got {seen}"
             )
         return
     changes.make(step)

@@ -228,7 +228,10 @@ def test_a_field_that_no_policy_has_is_told_with_the_line(load):
 
 
 def test_a_cluster_wide_policy_must_stay_inside_unless_verbatim(load):
-    wide = "{kind: CiliumClusterwideNetworkPolicy, metadata: {name: w}, spec: {endpointSelector: {}, ingress: [{}]}}"
+    wide = (
+        "{kind: CiliumClusterwideNetworkPolicy, metadata: {name: w}, "
+        "spec: {endpointSelector: {}, ingress: [{}]}}"
+    )
     with pytest.raises(ScenarioError, match=r"a.scenario.yaml:2: .*endpointSelector names namespaces"):
         load(f"name: a\npolicies: [{wide}]")
     (found,) = load(f"name: a\nmode: verbatim\npolicies: [{wide}]")
@@ -240,7 +243,7 @@ def test_the_schema_file_is_the_parsers():
     assert json.loads(schema.text())["required"] == ["name"]
 
 
-def values(shape: Shape):
+def values(shape: Shape):  # noqa: PLR0911 - one way out for each kind of shape
     """Values that a shape allows, as a strategy."""
     match shape:
         case Text(choices=choices) if choices:
