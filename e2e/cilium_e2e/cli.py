@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from cilium_e2e.commands import bench_oracle, verdicts
+from cilium_e2e.commands import bench_oracle, bench_probes, verdicts
 from cilium_e2e.model import EXIT_INTERRUPTED, HarnessError, InputError, Topology
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import (
@@ -26,6 +26,8 @@ from cilium_e2e.repository.tree import POLICY_KINDS
 ACTIONS = ("list", "delete", "sweep")
 _DEFAULT_WORKERS = "2"
 _SCENARIOS = ".scenario.yaml"
+# Options of pytest whose value may be a test; what follows them is theirs.
+_TAKES_A_TEST = {"--deselect", "-k", "-m"}
 # Flags of `run` that pytest knows under another name, because pytest-kind brought it.
 _RENAMED = {"--node-image": "--kind-image"}
 
@@ -78,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--step-timeout", "S"),
         ("--context", "NAME"),
         ("--timeline", "FILE"),
+        ("--evidence", "FILE"),
     ):
         run.add_argument(flag, metavar=metavar, default=None)
     run.add_argument("--tier", choices=("quick", "full"), default=None, help="quick by default")
@@ -108,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     clusters.set_defaults(function=_clusters)
     verdicts.add_arguments(commands)
     bench = commands.add_parser("bench", allow_abbrev=False, help="measure, in ratios taken in one run")
-    bench_oracle.add_arguments(bench.add_subparsers(dest="bench", required=True))
+    benches = bench.add_subparsers(dest="bench", required=True)
+    bench_oracle.add_arguments(benches)
+    bench_probes.add_arguments(benches)
     return parser
 
 
@@ -130,19 +135,40 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
     elif not any(word == "-n" or word.startswith(("-n", "--numprocesses")) for word in rest):
         rest = ["-n", _DEFAULT_WORKERS, "--dist", "worksteal", *rest]
     rest = [word for word in rest if word != "--"]
+    rest, chosen = _chosen(rest, suites)
     words = [
         *("-c", str(suites / "pytest.toml"), "--rootdir", str(suites)),
         *("-p", "cilium_e2e.plugin", "-p", "no:cacheprovider"),
         *_as_pytest(given),
         *rest,
-        *_scenario_folders(given, suites),
-        str(suites),
+        *(chosen or [*_scenario_folders(given, suites), str(suites)]),
     ]
     sys.stdout.flush()
     # In place of this process: pytest must import the package itself to rewrite its assertions, and signals
     # must reach it directly.
     # -P keeps the working directory off the module path: a user's tree may have a folder named kubernetes.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "pytest", *words])  # noqa: S606 - no shell is wanted
+
+
+def _chosen(words: Sequence[str], suites: Path) -> tuple[list[str], list[str]]:
+    """Pytest's other words, and the tests of ours among them (``policy/test_x.py::test_y``, as reports say).
+
+    Raises:
+        InputError: no suite has such a file.
+    """
+    rest: list[str] = []
+    chosen: list[str] = []
+    before = ""
+    for word in words:
+        file, mark, _ = word.partition("::")
+        if mark and file.endswith(".py") and not word.startswith("-") and before not in _TAKES_A_TEST:
+            if not (suites / file).is_file():
+                raise InputError("expected a test of the suites, got one that is not there", place=word)
+            chosen.append(str(suites / word))
+        else:
+            rest.append(word)
+        before = word
+    return rest, chosen
 
 
 def _as_pytest(given: argparse.Namespace) -> list[str]:

@@ -145,6 +145,27 @@ def test_everything_else_is_pytests_in_its_order(executed, given):
     assert words[start : start + len(given)] == given
 
 
+def test_a_test_of_the_suites_is_run_alone_by_its_id(executed):
+    """As reports name it, relative to the suites."""
+    one, two = "policy/test_demo_policy.py::test_x[a b]", "platform/test_nodes.py::test_y"
+    words = executed(one, "--topology=ha", two, "--evidence=e.jsonl")
+    assert words[-2:] == [str(SUITES / one), str(SUITES / two)]
+    assert str(SUITES) not in words[words.index("-n") :]
+    assert "--evidence=e.jsonl" in words
+
+
+@pytest.mark.parametrize("flag", ["--deselect", "-k"])
+def test_a_test_that_is_an_options_value_stays_there(executed, flag):
+    words = executed(flag, "policy/test_demo_policy.py::test_x")
+    assert after(words, flag) == ["policy/test_demo_policy.py::test_x"]
+    assert words[-1] == str(SUITES)
+
+
+def test_a_test_that_no_suite_has_is_exit_4(capsys):
+    assert cli.main(["run", "policy/test_nothing.py::test_x"]) == EXIT_USAGE
+    assert "policy/test_nothing.py::test_x: expected a test of the suites" in capsys.readouterr().err
+
+
 def test_a_double_dash_is_understood(executed):
     words = executed("--topology=ha", "--", "-k", "policy")
     assert "--" not in words
@@ -254,8 +275,8 @@ def test_the_list_needs_no_engine_and_tells_all(tmp_path):
         "features: ",
         "differs: operator.replicas = 1 (topology single-node: ",
         "policy/test_demo_policy.py::test_the_policy_allows_one_identity_on_one_port",
-        "would be skipped: 1",
-        "  connectivity/test_reach.py::test_every_agent_reaches_every_other: topology single-node with this ",
+        "would be skipped: ",
+        "  connectivity/test_pods.py::test_pods_reach_each_other_between_nodes: topology single-node with ",
     ):
         assert [line for line in lines if line.startswith(beginning)], (
             f"no line {beginning!r} in:\n{done.stdout}"

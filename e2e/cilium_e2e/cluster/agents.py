@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeVar
 
+from cilium_e2e.cluster.counters import Sample, parse_list
+from cilium_e2e.cluster.datapath import Frontend, IpCache, parse_frontends, parse_ipcache
 from cilium_e2e.cluster.process import (
     CONFIG_FOLDER,
     CONFIG_SCRIPT,
@@ -33,6 +36,18 @@ AGENT_SELECTOR = "k8s-app=cilium"
 AGENT_CONTAINER = "cilium-agent"
 _UID_LABEL = "io.cilium.k8s.policy.uid"
 _EXEC_TIMEOUT_S = 30.0
+# It is asked again anyway, and an agent on a node that hangs must not hold up whoever asks.
+_STATE_TIMEOUT_S = 10.0
+_NO_RULES: Mapping[str, str] = MappingProxyType({})
+_STATE_SCRIPT = """\
+set -e
+cilium-dbg policy get -o json
+cilium-dbg endpoint list -o json
+cilium-dbg bpf ipcache list -o json
+cilium-dbg service list -o json
+"""
+# The repository first: endpoints read after it may be newer than it, never older.
+_STATE_ANSWERS = 4
 T = TypeVar("T")
 
 
@@ -46,10 +61,27 @@ class AgentPod:
 
 @dataclass(frozen=True, slots=True)
 class AgentPolicies:
-    """An agent's policy repository: its revision, and the UIDs of the policies it holds at it."""
+    """An agent's policy repository.
+
+    Attributes:
+        revision: counts its changes, from 1 when the agent starts.
+        uids: the policies it holds.
+        rules: a policy's UID to its rules as the agent holds them, JSON; the agent sorts what has no order.
+    """
 
     revision: int
     uids: frozenset[str]
+    rules: Mapping[str, str] = field(default_factory=lambda: _NO_RULES)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentState:
+    """All that one agent says of policies, endpoints, peers and Services, read in this order."""
+
+    policies: AgentPolicies
+    endpoints: list[Endpoint]
+    ipcache: IpCache
+    frontends: list[Frontend]
 
 
 class CiliumAgents:
@@ -63,6 +95,11 @@ class CiliumAgents:
     def __init__(self, kube: Kube, namespace: str) -> None:
         self._kube = kube
         self._namespace = namespace
+
+    @property
+    def namespace(self) -> str:
+        """Where they run."""
+        return self._namespace
 
     def pods(self) -> list[AgentPod]:
         """The running agents, by node.
@@ -97,7 +134,10 @@ class CiliumAgents:
         Raises:
             ClusterStateError: it failed; the message holds its words.
         """
-        return self._kube.run(agent.ref, command, container=AGENT_CONTAINER, timeout_s=_EXEC_TIMEOUT_S).stdout
+        return self._run(agent, command, _EXEC_TIMEOUT_S)
+
+    def _run(self, agent: AgentPod, command: Sequence[str], timeout_s: float) -> str:
+        return self._kube.run(agent.ref, command, container=AGENT_CONTAINER, timeout_s=timeout_s).stdout
 
     def json(self, agent: AgentPod, *command: str) -> Any:
         """The JSON that a ``cilium-dbg`` command of one agent prints."""
@@ -120,6 +160,26 @@ class CiliumAgents:
         """The endpoints of one agent."""
         return [parse_endpoint(entry, node=agent.node) for entry in self.json(agent, "endpoint", "list")]
 
+    def state(self, agent: AgentPod) -> AgentState:
+        """What one agent holds, in one exec: each exec costs more than all of these answers.
+
+        Raises:
+            ClusterStateError: one question failed, or its answer is not what Cilium prints.
+        """
+        place = f"cilium-dbg in {agent.ref}"
+        answers = _documents(self._run(agent, ["sh", "-c", _STATE_SCRIPT], _STATE_TIMEOUT_S), place)
+        if len(answers) != _STATE_ANSWERS:
+            raise ClusterStateError(
+                f"expected {_STATE_ANSWERS} JSON documents, got {len(answers)}", place=place
+            )
+        policies, endpoints, ipcache, frontends = answers
+        return AgentState(
+            parse_policies(policies),
+            [parse_endpoint(entry, node=agent.node) for entry in endpoints or ()],
+            parse_ipcache(ipcache or {}, place=place),
+            parse_frontends(frontends or ()),
+        )
+
     def status(self, agent: AgentPod) -> AgentStatus:
         """What one agent says about itself."""
         return parse_status(self.json(agent, "status"))
@@ -128,6 +188,10 @@ class CiliumAgents:
         """The configuration that one agent's process holds."""
         found: dict[str, Any] = self.json(agent, "config", "--all")
         return found
+
+    def metrics(self, agent: AgentPod) -> list[Sample]:
+        """One agent's counters, also where nothing exports them."""
+        return parse_list(self.json(agent, "metrics", "list"))
 
     def modules(self, agent: AgentPod) -> list[Module]:
         """The health of one agent's modules."""
@@ -165,16 +229,29 @@ class CiliumAgents:
         return frozenset(program["name"] for program in found or [])
 
 
+def _documents(text: str, place: str) -> list[Any]:
+    """The JSON documents that stand one after the other in a text."""
+    decoder, found, rest = json.JSONDecoder(), [], text.strip()
+    while rest:
+        try:
+            document, end = decoder.raw_decode(rest)
+        except ValueError as error:
+            raise ClusterStateError(f"expected JSON, got {rest[:200]!r}", place=place) from error
+        found.append(document)
+        rest = rest[end:].lstrip()
+    return found
+
+
 def parse_policies(answer: dict[str, Any]) -> AgentPolicies:
     """``cilium-dbg policy get -o json``: a revision, and the rules as a JSON text of their own."""
     rules = json.loads(answer["policy"])
-    uids = frozenset(
-        label["value"]
-        for rule in rules
-        for label in rule.get("labels") or []
-        if label.get("key") == _UID_LABEL
-    )
-    return AgentPolicies(int(answer["revision"]), uids)
+    held: dict[str, list[Any]] = {}
+    for rule in rules:
+        for label in rule.get("labels") or []:
+            if label.get("key") == _UID_LABEL:
+                held.setdefault(label["value"], []).append(rule)
+    texts = {uid: json.dumps(mine, sort_keys=True) for uid, mine in held.items()}
+    return AgentPolicies(int(answer["revision"]), frozenset(texts), texts)
 
 
 def parse_endpoint(entry: dict[str, Any], *, node: str) -> Endpoint:
@@ -199,6 +276,7 @@ def parse_endpoint(entry: dict[str, Any], *, node: str) -> Endpoint:
         state=status.get("state", ""),
         policy_revision=realized.get("policy-revision", 0),
         policies=frozenset(_rule_uids(realized.get("l4") or {})),
+        other_labels=tuple(sorted((status.get("labels") or {}).get("derived") or ())),
     )
 
 

@@ -3,16 +3,27 @@
 An agent's policy repository has a revision. Once it holds a policy at revision N, every endpoint whose
 datapath has realized N or later enforces it, also endpoints that only lose traffic by it (default deny)
 and so list no rule of it. Deletion is proven the same way, by the policy's absence.
+
+Neither an object's generation nor its resourceVersion reaches an agent's repository: it keeps the rules, the
+object's UID, and a revision that everybody's policies move. So a change of a policy that keeps its UID is
+seen by its rules: those held for the new generation must be others than those held on the same node for the
+generation proven before. Whoever changes a policy has its old generation proven first, at no endpoint.
+
+A policy speaks of identities, and packets carry addresses. So a proof also waits until each endpoint's
+identity is that of its pod's labels of now, until every node's ipcache has the identities of all settled pods
+in the namespaces concerned, and until every node sends for the Services there to the backends they have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cilium_e2e.cluster.agents import AgentPod, AgentPolicies, CiliumAgents
+from cilium_e2e.cluster.agents import AgentPod, AgentState, CiliumAgents
+from cilium_e2e.cluster.bounded import started
+from cilium_e2e.cluster.surroundings import Surroundings, read, wrong_backends, wrong_identities
+from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
-    Clock,
     ClusterStateError,
     Endpoint,
     EndpointProof,
@@ -24,99 +35,172 @@ from cilium_e2e.model import (
 
 # Realization takes about 0.25 s; asking more often than this only loads the agents.
 _POLL_S = 0.05
+# An agent that hangs is asked anew after this; its own time limit counts from when its exec has been opened.
+_ANSWER_S = 12.0
+_MOST_LINES = 12
+_Held = dict[str, str]
+"""Node name to a policy's rules there."""
 
 
-def prove(
-    agents: CiliumAgents,
-    clock: Clock,
-    policies: Sequence[PolicyRef],
-    endpoints: Collection[str],
-    *,
-    gone: bool,
-    timeout_s: float,
-) -> Proof:
-    """See :meth:`cilium_e2e.model.Cluster.prove`."""
-    attempt = _Attempt(tuple(policies), frozenset(endpoints), gone)
-    start = clock.monotonic()
-    while True:
-        missing, proofs = attempt.look(agents)
-        took_s = clock.monotonic() - start
-        if not missing:
-            return Proof(attempt.policies, gone, tuple(proofs), took_s)
-        if took_s > timeout_s:
-            raise EnforcementNotProven(
-                f"not {'gone' if gone else 'enforced'} within {timeout_s:g} s: {'; '.join(missing)}",
-                place=", ".join(map(str, policies)),
-                hint="Look at the agent's log and at `cilium-dbg policy get` on that node.",
-            )
-        clock.sleep(_POLL_S)
+class Enforcement:
+    """Proofs over one cluster; it remembers the rules it has seen, so that a change shows.
+
+    Args:
+        kube: the cluster's API.
+        agents: its agents.
+    """
+
+    def __init__(self, kube: Kube, agents: CiliumAgents) -> None:
+        self._kube = kube
+        self._agents = agents
+        # By UID: the generation asked for last, the rules seen for it by node, and those it had to replace.
+        self._last: dict[str, tuple[int, _Held, _Held]] = {}
+
+    def prove(
+        self,
+        policies: Sequence[PolicyRef],
+        endpoints: Collection[str],
+        *,
+        gone: bool = False,
+        timeout_s: float,
+    ) -> Proof:
+        """See :meth:`cilium_e2e.model.Cluster.prove`."""
+        clock = self._kube.clock
+        attempt = _Attempt(tuple(policies), frozenset(endpoints), gone, self._before(policies))
+        start = clock.monotonic()
+        while True:
+            missing, proofs = attempt.look(self._kube, self._agents)
+            took_s = clock.monotonic() - start
+            if not missing or took_s > timeout_s:
+                self._remember(attempt)
+            if not missing:
+                return Proof(attempt.policies, gone, tuple(proofs), took_s, attempt.detail())
+            if took_s > timeout_s:
+                raise EnforcementNotProven(
+                    f"not {'gone' if gone else 'enforced'} within {timeout_s:g} s: {_lines(missing)}",
+                    place=", ".join(map(str, policies)),
+                    hint="Look at the agent's log and at `cilium-dbg policy get` on that node.",
+                )
+            clock.sleep(_POLL_S)
+
+    def _before(self, policies: Sequence[PolicyRef]) -> dict[str, _Held]:
+        """By UID, the rules that must not be held any more."""
+        found = {}
+        for policy in policies:
+            generation, held, before = self._last.get(policy.uid, (0, {}, {}))
+            if policy.generation:
+                found[policy.uid] = held if policy.generation > generation > 0 else before
+        return found
+
+    def _remember(self, attempt: _Attempt) -> None:
+        """Keep the rules as they are held now, proven or not: a refused change leaves the old ones."""
+        for policy in attempt.policies:
+            if attempt.gone:
+                self._last.pop(policy.uid, None)
+            elif policy.generation:
+                held = {
+                    node: rules[policy.uid] for node, rules in attempt.rules.items() if policy.uid in rules
+                }
+                self._last[policy.uid] = (policy.generation, held, attempt.before.get(policy.uid, {}))
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What one agent said; ``failure`` is set, and the rest empty, where it said nothing."""
+    """What one agent said; without a state where it said nothing, for the reason in ``failure``."""
 
     node: str
-    policies: AgentPolicies | None
-    endpoints: list[Endpoint]
+    state: AgentState | None
     failure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Attempt:
     """One proof under way.
 
-    ``reached`` remembers the first revision of each node's repository at which it was as wanted. Later
-    revisions belong to other people's policies, and endpoints need not wait for those.
+    Attributes:
+        policies, wanted, gone: what is to be proven, at which endpoints.
+        before: a changed policy's UID to the rules it had, by node.
+        reached: the first revision of each node's repository at which it was as wanted. Later revisions
+            belong to other people's policies, and endpoints need not wait for those.
+        rules: node to its rules by UID, as of the last look.
+        facts: the pods and Services of the last look.
+        compared: how many addresses were found in every ipcache at the last look.
     """
 
     policies: tuple[PolicyRef, ...]
     wanted: frozenset[str]
     gone: bool
+    before: Mapping[str, _Held]
     reached: dict[str, int] = field(default_factory=dict)
+    rules: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    facts: Surroundings = field(default_factory=lambda: Surroundings({}, ()))
+    compared: int = 0
 
-    def look(self, agents: CiliumAgents) -> tuple[list[str], list[EndpointProof]]:
+    def look(self, kube: Kube, agents: CiliumAgents) -> tuple[list[str], list[EndpointProof]]:
         """What is still missing, one line each, and the proofs of the endpoints that are done."""
 
         def ask(agent: AgentPod) -> _Answer:
             try:
-                # The repository first: endpoints read after it may be newer than it, never older.
-                return _Answer(agent.node, agents.policies(agent), agents.endpoints(agent))
+                state = started(lambda: agents.state(agent), agent.node).result(_ANSWER_S)
             except ClusterStateError as error:
-                return _Answer(agent.node, None, [], _passing(error))
+                return _Answer(agent.node, None, _passing(error))
+            except TimeoutError:
+                return _Answer(agent.node, None, f"no answer within {_ANSWER_S:g} s")
+            return _Answer(agent.node, state)
 
         try:
+            # Before the agents: what is changed after this is not waited for.
+            self.facts = read(kube, self._namespaces())
             answers = agents.each(ask)
         except ClusterStateError as error:
-            return [f"the agents cannot be listed ({_passing(error)})"], []
+            return [f"the cluster cannot be asked ({_passing(error)})"], []
         missing: list[str] = []
         proofs: list[EndpointProof] = []
+        states: list[tuple[str, AgentState]] = []
+        self.rules.clear()
         for answer in answers:
-            lines, done = self._judge(answer)
+            if answer.state is None:
+                missing.append(f"the agent on {answer.node} did not answer ({answer.failure})")
+                continue
+            states.append((answer.node, answer.state))
+            lines, done = self._judge(answer.node, answer.state)
             missing += lines
             proofs += done
-        if all(answer.policies is not None for answer in answers):
-            known = {endpoint.name for answer in answers for endpoint in answer.endpoints}
+        if len(states) == len(answers):
+            known = {endpoint.name for _, state in states for endpoint in state.endpoints}
             missing += [f"{name} is no endpoint of any agent" for name in sorted(self.wanted - known)]
-        return missing, proofs
+        return missing + self._around(states), proofs
 
-    def _judge(self, answer: _Answer) -> tuple[list[str], list[EndpointProof]]:
-        """One agent's part of :meth:`look`."""
-        if answer.policies is None:
-            return [f"the agent on {answer.node} did not answer ({answer.failure})"], []
-        revision = answer.policies.revision
-        uids = frozenset(policy.uid for policy in self.policies)
-        wrong = uids & answer.policies.uids if self.gone else uids - answer.policies.uids
-        if wrong:
-            self.reached.pop(answer.node, None)
-            verb = "still holds" if self.gone else "does not hold"
-            names = ", ".join(str(policy) for policy in self.policies if policy.uid in wrong)
-            return [f"the agent on {answer.node} {verb} {names} at revision {revision}"], []
+    def detail(self) -> tuple[str, ...]:
+        """The further facts of a proof, one line each."""
+        lines = [f"rules: {policy} is held otherwise than before its change" for policy in self._changed()]
+        if self.compared:
+            nodes = len(self.rules)
+            lines.append(f"ipcache: {self.compared} pod addresses have their identities on {nodes} nodes")
+        if self.facts.ports:
+            lines.append(f"services: {len(self.facts.ports)} ports lead to their backends on every node")
+        return tuple(lines)
+
+    def _changed(self) -> list[PolicyRef]:
+        return [policy for policy in self.policies if not self.gone and self.before.get(policy.uid)]
+
+    def _namespaces(self) -> set[str]:
+        named = {policy.namespace for policy in self.policies}
+        return (named | {name.partition("/")[0] for name in self.wanted if "/" in name}) - {""}
+
+    def _judge(self, node: str, state: AgentState) -> tuple[list[str], list[EndpointProof]]:
+        """One agent's part of :meth:`look`: repository and endpoints."""
+        revision = state.policies.revision
+        self.rules[node] = state.policies.rules
+        if wrong := self._unlike(node, state):
+            self.reached.pop(node, None)
+            return [f"the agent on {node} {line} at revision {revision}" for line in wrong], []
         # An agent that was restarted counts from the start.
-        needed = self.reached[answer.node] = min(revision, self.reached.get(answer.node, revision))
+        needed = self.reached[node] = min(revision, self.reached.get(node, revision))
+        uids = frozenset(policy.uid for policy in self.policies)
         missing: list[str] = []
         proofs: list[EndpointProof] = []
-        for endpoint in answer.endpoints:
+        for endpoint in state.endpoints:
             if endpoint.name not in self.wanted:
                 continue
             if endpoint.policy_revision < needed or endpoint.state != "ready":
@@ -124,6 +208,8 @@ class _Attempt:
                     f"{endpoint.name} on {endpoint.node} is {endpoint.state} at revision "
                     f"{endpoint.policy_revision}, expected ready at {needed}"
                 )
+            elif lack := self.facts.lacks(endpoint):
+                missing.append(f"the identity of {endpoint.name} on {endpoint.node} {lack}")
             else:
                 proofs.append(
                     EndpointProof(
@@ -131,6 +217,46 @@ class _Attempt:
                     )
                 )
         return missing, proofs
+
+    def _unlike(self, node: str, state: AgentState) -> list[str]:
+        """How a repository is other than wanted, one phrase each."""
+        held = state.policies.uids
+        if self.gone:
+            still = [str(policy) for policy in self.policies if policy.uid in held]
+            return [f"still holds {', '.join(still)}"] if still else []
+        lines = []
+        if absent := [str(policy) for policy in self.policies if policy.uid not in held]:
+            lines.append(f"does not hold {', '.join(absent)}")
+        for policy in self.policies:
+            old = self.before.get(policy.uid, {}).get(node)
+            if old is not None and old == state.policies.rules.get(policy.uid):
+                lines.append(f"holds {policy} with the rules from before its change")
+        return lines
+
+    def _around(self, states: Sequence[tuple[str, AgentState]]) -> list[str]:
+        """What the datapaths know wrongly of peers and Services."""
+        peers = [endpoint for _, state in states for endpoint in state.endpoints if self._concerned(endpoint)]
+        self.compared = sum(len(peer.ips) for peer in peers)
+        return [
+            line
+            for node, state in states
+            for line in (
+                *wrong_identities(state.ipcache, peers, node),
+                *wrong_backends(state.frontends, self.facts.ports, node),
+            )
+        ]
+
+    def _concerned(self, endpoint: Endpoint) -> bool:
+        facts = self.facts.pods.get(endpoint.name)
+        return endpoint.name in self.wanted or (
+            facts is not None and facts.settled and endpoint.state == "ready"
+        )
+
+
+def _lines(missing: Sequence[str]) -> str:
+    """All of a few lines; of many the first, and how many more there are."""
+    shown = "; ".join(missing[:_MOST_LINES])
+    return shown if len(missing) <= _MOST_LINES else f"{shown}; and {len(missing) - _MOST_LINES} more"
 
 
 def _passing(error: ClusterStateError) -> str:

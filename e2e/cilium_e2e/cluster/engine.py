@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import docker
@@ -26,6 +27,8 @@ _CLUSTER_LABEL = "io.x-k8s.kind.cluster"
 _ROLE_LABEL = "io.x-k8s.kind.role"
 RUN_LABEL = "io.cilium-e2e.run"
 """On every container of ours; its value is the cluster's name."""
+NETWORK = "kind"
+"""The network that kind puts its nodes on, and we our containers."""
 
 _ERRORS = (docker.errors.DockerException, RequestException, OSError)
 _TIMEOUT_S = 300
@@ -44,6 +47,23 @@ class NodeContainer:
 
     name: str
     role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A command that runs in a container, with its standard streams.
+
+    Attributes:
+        socket: what goes to standard input, and where output comes from, in the engine's frames.
+        early: output that came together with the engine's answer to the start.
+        exit_code: asks for the command's exit code, None while it runs.
+        close: gives the connection back, which ends the command's standard input.
+    """
+
+    socket: socket.socket
+    early: bytes
+    exit_code: Callable[[], int | None]
+    close: Callable[[], None]
 
 
 def adopt_context() -> None:
@@ -123,13 +143,7 @@ class Engine:
             EngineError: it exited with another code than 0, or stopped reading; the message holds its words.
         """
         place = f"{command[0]} in container {container}"
-        api = self._docker.api
-
-        def open_exec() -> tuple[str, Any]:
-            created = api.exec_create(container, list(command), stdin=True)
-            return created["Id"], api.exec_start(created["Id"], socket=True)
-
-        number, stream = self._try(open_exec, place)
+        number, stream = self._start(container, command, place)
         # Over a local engine's socket or plain TCP the library wraps the socket; over TLS it is bare.
         raw = getattr(stream, "_sock", stream)
         frames: Any = frames_iter  # untyped in the library
@@ -154,6 +168,24 @@ class Engine:
             ending = "it ended without an exit code" if code is None else f"exit code {code}"
             raise EngineError(f"{refused}{ending}: {words}", place=place, hint=disk_hint(words))
 
+    def attach(self, container: str, command: Sequence[str]) -> Attached:
+        """Start a command in a container and stay connected with it.
+
+        Raises:
+            EngineError: it could not be started.
+        """
+        place = f"{command[0]} in container {container}"
+        number, stream = self._start(container, command, place)
+        raw = getattr(stream, "_sock", stream)  # as in feed()
+
+        def close() -> None:
+            stream.close()
+            raw.close()
+
+        return Attached(
+            raw, _early(stream, raw), lambda: self._try(lambda: self._exit_code(number), place), close
+        )
+
     def execute(self, container: str, command: Sequence[str]) -> str:
         """Run a command in a container to its end; answers standard output.
 
@@ -170,9 +202,15 @@ class Engine:
         return out
 
     def put(self, container: str, folder: str, files: Mapping[str, bytes], *, mode: int = 0o644) -> None:
-        """Write small files into a folder of a container; the folder must exist."""
+        """Write small files into a folder of a container; the folder must exist, those below it are made."""
         buffer = io.BytesIO()
+        below = {str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."}
         with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for name in sorted(below):
+                # Said, and not left to the engine: not every version lets others than root look into them.
+                info = tarfile.TarInfo(name)
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(info)
             for name, content in files.items():
                 info = tarfile.TarInfo(name)
                 info.size, info.mode = len(content), mode
@@ -193,12 +231,16 @@ class Engine:
         network: str,
         labels: Mapping[str, str],
         prepare: Callable[[str], None],
+        **options: Any,
     ) -> None:
-        """Create a container, let ``prepare`` put files into it, and start it."""
+        """Create a container, let ``prepare`` put files into it, and start it.
+
+        Further options (``environment``, ``sysctls``, ``user``) are the engine's own.
+        """
 
         def go() -> None:
             container = self._docker.containers.create(
-                image, list(command), name=name, network=network, labels=dict(labels), detach=True
+                image, list(command), name=name, network=network, labels=dict(labels), detach=True, **options
             )
             prepare(name)
             container.start()
@@ -240,6 +282,16 @@ class Engine:
         except _ERRORS as error:
             raise _failed(f"looking up container {container}", error) from error
 
+    def labels(self, container: str) -> dict[str, str]:
+        """A container's labels."""
+        return self._try(lambda: dict(self._get(container).labels), f"looking up container {container}")
+
+    def addresses(self, container: str, network: str) -> tuple[str, ...]:
+        """A running container's addresses on a network, IPv4 first; one or none of each family."""
+        attrs = self._try(lambda: self._get(container).attrs, f"looking up container {container}")
+        on = attrs["NetworkSettings"]["Networks"].get(network) or {}
+        return tuple(on[key] for key in ("IPAddress", "GlobalIPv6Address") if on.get(key))
+
     def ours(self, cluster: str) -> list[str]:
         """The names of our own containers that belong to a cluster."""
         found = self._try(
@@ -257,9 +309,28 @@ class Engine:
         except _ERRORS as error:
             raise _failed(f"removing container {container}", error) from error
 
+    def pause(self, container: str) -> None:
+        """Freeze all processes of a container."""
+        self._try(lambda: self._get(container).pause(), f"pausing {container}")
+
+    def unpause(self, container: str) -> None:
+        """Let a frozen container go on; one that is not frozen is fine."""
+        if self._try(lambda: self._get(container).status, f"looking up container {container}") == "paused":
+            self._try(lambda: self._get(container).unpause(), f"unpausing {container}")
+
     def close(self) -> None:
         """Release connections."""
         self._docker.close()
+
+    def _start(self, container: str, command: Sequence[str], place: str) -> tuple[str, Any]:
+        """Start a command with its standard streams connected; answers its id and what the library gives."""
+        api = self._docker.api
+
+        def go() -> tuple[str, Any]:
+            created = api.exec_create(container, list(command), stdin=True)
+            return created["Id"], api.exec_start(created["Id"], socket=True)
+
+        return self._try(go, place)
 
     def _exit_code(self, number: str) -> int | None:
         """The exit code of a command whose output has ended; None when it does not come."""
@@ -278,6 +349,19 @@ class Engine:
             return call()
         except _ERRORS as error:
             raise _failed(what, error) from error
+
+
+def _early(stream: Any, raw: socket.socket) -> bytes:
+    """What the library's HTTP client has read beyond the engine's answer; it would be lost there."""
+    answer = getattr(stream, "_response", None)
+    if answer is None:
+        return b""
+    raw.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    try:
+        early: bytes = answer.raw._fp.fp.peek()  # noqa: SLF001 - where the library itself takes the socket from
+    finally:
+        raw.setblocking(True)  # noqa: FBT003 - the standard library's signature
+    return early
 
 
 def disk_hint(words: str) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 
 from cilium_e2e.cluster.agents import CiliumAgents
-from cilium_e2e.cluster.enforcement import prove
+from cilium_e2e.cluster.container_exec import Containers
+from cilium_e2e.cluster.enforcement import Enforcement
 from cilium_e2e.cluster.relay_link import RelayLink
+from cilium_e2e.cluster.world import container
 from cilium_e2e.hubble import complete_flows
 from cilium_e2e.hubble.relay import RelaySource
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
+    Capability,
     Clock,
     ClusterInfo,
     ClusterStateError,
@@ -44,6 +47,8 @@ class LiveCluster:
         info: what it is.
         transport: its API; closed with the cluster object.
         publisher: publishes the working tree and has Flux reconcile it.
+        containers: the engine's, for agents outside the cluster; closed with the cluster object. None where
+            there is no engine.
         clock: the machine's.
     """
 
@@ -53,6 +58,7 @@ class LiveCluster:
         transport: KubeTransport,
         *,
         publisher: Callable[[], Revision],
+        containers: Containers | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._info = info
@@ -61,11 +67,15 @@ class LiveCluster:
         self._publisher = publisher
         self.api = Kube(transport, clock=self._clock)
         self.agents = CiliumAgents(self.api, info.cilium_namespace)
+        self._enforcement = Enforcement(self.api, self.agents)
         self._probers: dict[Target, BatchClient] = {}
         self._relay: RelaySource | None = None
         self._lock = threading.Lock()
         self._open = ExitStack()
         self._open.callback(transport.close)  # last, and whatever else goes wrong
+        self._containers = containers
+        if containers is not None:
+            self._open.callback(containers.close)
 
     @property
     def info(self) -> ClusterInfo:
@@ -87,18 +97,23 @@ class LiveCluster:
         return self._publisher()
 
     def prober(self, source: Target) -> Prober:
-        """See :class:`~cilium_e2e.model.Cluster`; one client a source, kept open."""
-        if source.kind is not TargetKind.POD:
-            raise ScenarioError(f"expected a pod as source, got {source}", place=f"source {source}")
+        """See :class:`~cilium_e2e.model.Cluster`; one client a source, kept open.
+
+        Raises:
+            ScenarioError: nothing can probe from there, or on this cluster no agent does.
+        """
+        open_stream = self._stream_to(source)
         with self._lock:
             if source not in self._probers:
-                client = BatchClient(self._stream_to(source), source, self.address, clock=self._clock)
+                client = BatchClient(open_stream, source, self.address, clock=self._clock)
                 self._open.callback(client.close)
                 self._probers[source] = client
             return self._probers[source]
 
     def address(self, target: Target) -> str:
-        """The address to dial for a target: a pod's, a Service's ClusterIP, a node's internal one.
+        """The address to dial for a target: a Service's ClusterIP, a node's internal one, any agent's own.
+
+        Of several the first, which is IPv4 where there is one.
 
         Raises:
             ClusterStateError: it does not exist, or has no address yet.
@@ -111,6 +126,8 @@ class LiveCluster:
             )
         elif target.kind is TargetKind.NODE:
             ip = next((ip for node in self._info.nodes if node.name == target.name for ip in node.ips), "")
+        elif target.kind is TargetKind.WORLD:
+            ip = next((ip for agent in self._info.world if agent.name == target.name for ip in agent.ips), "")
         else:
             ip = ""
         if not ip or ip == "None":
@@ -147,12 +164,40 @@ class LiveCluster:
         timeout_s: float = 30.0,
     ) -> Proof:
         """See :class:`~cilium_e2e.model.Cluster`."""
-        return prove(self.agents, self._clock, policies, endpoints, gone=gone, timeout_s=timeout_s)
+        return self._enforcement.prove(policies, endpoints, gone=gone, timeout_s=timeout_s)
 
     def close(self) -> None:
         """See :class:`~cilium_e2e.model.Cluster`."""
         self._open.close()
 
     def _stream_to(self, source: Target) -> Callable[[], ExecStream]:
+        """Opens a stream to the agent of a source."""
+        if source.kind is TargetKind.POD:
+            return self._stream_to_pod(source)
+        if source.kind is TargetKind.NODE:
+            agent = dict(self._info.host_agents).get(source.name)
+            if agent is None:
+                raise self._lacking(source, dict(self._info.host_agents), Capability.HOST_AGENTS)
+            return self._stream_to_pod(Target.parse(agent))
+        if source.kind is TargetKind.WORLD:
+            containers, names = self._containers, [agent.name for agent in self._info.world]
+            if containers is None or source.name not in names:
+                raise self._lacking(source, names, Capability.WORLD)
+            name = container(self._info.name, source.name)
+            return lambda: containers.exec(name, BATCH_COMMAND)
+        raise ScenarioError(
+            f"expected a pod, a node or an agent outside the cluster as source, got {source}",
+            place=f"source {source}",
+        )
+
+    def _stream_to_pod(self, source: Target) -> Callable[[], ExecStream]:
         pod = Ref("v1", "Pod", source.name, source.namespace)
         return lambda: self._transport.exec(pod, container=CONTAINER, command=BATCH_COMMAND)
+
+    def _lacking(self, source: Target, there: Iterable[str], capability: Capability) -> ScenarioError:
+        """Why a place that could probe cannot do so here."""
+        return ScenarioError(
+            f"no agent is there; such agents are here: {', '.join(there) or 'none'}",
+            place=f"source {source}",
+            hint=f'A test that needs one is marked requires("{capability.value}").',
+        )

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from cilium_e2e.cluster.agents import AGENT_CONTAINER, CiliumAgents
-from cilium_e2e.hubble.relay import RelaySource
+from cilium_e2e.cluster.relay_tls import relay_tls
+from cilium_e2e.hubble.relay import RelaySource, Tls
 from cilium_e2e.kube import Kube, LocalForward
-from cilium_e2e.model import ClusterStateError, Ref
+from cilium_e2e.model import ClusterStateError, Object, Ref
 
 RELAY_SELECTOR = "k8s-app=hubble-relay"
 RELAY_PORT = 4245
@@ -23,7 +24,8 @@ class RelayLink:
         namespace: where relay runs.
 
     Raises:
-        ClusterStateError: on construction, when no relay runs.
+        ClusterStateError: on construction, when no relay runs, or when it speaks TLS and its certificates
+            cannot be read.
         StreamLost: it cannot be reached.
     """
 
@@ -32,8 +34,9 @@ class RelayLink:
         self._agents = agents
         self._namespace = namespace
         self._forward: LocalForward | None = None
-        self._pod()  # a missing relay is told at once, not as a stream that will not open
-        self.source = RelaySource(self._address, poke=self._poke, clock=kube.clock)
+        # A missing relay or certificate is told at once, not as a stream that will not open.
+        self._tls()
+        self.source = RelaySource(self._address, tls=self._tls, poke=self._poke, clock=kube.clock)
         try:
             self.source.start()
         except BaseException:
@@ -51,13 +54,18 @@ class RelayLink:
         """A forward to the relay pod of now; after a restart it is another one."""
         if self._forward is not None:
             self._forward.close()
-        self._forward = LocalForward(self._kube.transport, self._pod(), RELAY_PORT).__enter__()
+        pod = Ref.of(self._pod())
+        self._forward = LocalForward(self._kube.transport, pod, RELAY_PORT).__enter__()
         return self._forward.address
 
-    def _pod(self) -> Ref:
+    def _tls(self) -> Tls | None:
+        """What the relay pod of now asks for; the release may have changed since the last connection."""
+        return relay_tls(self._kube, self._pod())
+
+    def _pod(self) -> Object:
         pods = self._kube.list_all(Ref("v1", "Pod", namespace=self._namespace), label_selector=RELAY_SELECTOR)
         running = [
-            pod["metadata"]["name"]
+            pod
             for pod in pods
             if pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
         ]
@@ -67,7 +75,7 @@ class RelayLink:
                 place=f"namespace {self._namespace}",
                 hint="Does the release enable hubble.relay?",
             )
-        return Ref("v1", "Pod", running[0], self._namespace)
+        return {"apiVersion": "v1", "kind": "Pod", **running[0]}
 
     def _poke(self, nodes: Sequence[str]) -> None:
         """Make silent nodes show a flow: the newest event of a node is only told after a newer one.

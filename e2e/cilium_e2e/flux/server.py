@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 
-from cilium_e2e.cluster.engine import RUN_LABEL, Engine
+from cilium_e2e.cluster.engine import NETWORK, RUN_LABEL, Engine
 
 PORT = 8080
 _ROOT = "/tmp/artifacts"  # noqa: S108 - inside a container of our own
-_NETWORK = "kind"
 
 
 class ArtifactServer:
@@ -48,7 +47,7 @@ class ArtifactServer:
             self._image,
             ["python3", "/tmp/artifact_server.py", _ROOT, str(PORT)],  # noqa: S108 - in the container
             name=self.host,
-            network=_NETWORK,
+            network=NETWORK,
             labels={RUN_LABEL: self._cluster},
             prepare=prepare,
         )

@@ -60,6 +60,28 @@ class Reading:
     seen: set[str] = field(default_factory=set)
 
 
+class _Kept:
+    """A flow that is read only when somebody asks for it: reading costs ten times as much as keeping.
+
+    A stream that reads each flow at once falls behind at a few thousand a second, and the nodes' rings are
+    overwritten before it comes to them.
+    """
+
+    __slots__ = ("_flow", "node", "time_s", "uuid")
+
+    def __init__(self, time_s: float, node: str, uuid: str, read: Callable[[], Flow]) -> None:
+        self.time_s = time_s
+        self.node = node
+        self.uuid = uuid
+        self._flow: Flow | Callable[[], Flow] = read
+
+    def flow(self) -> Flow:
+        """Read now, or before."""
+        if not isinstance(self._flow, Flow):
+            self._flow = self._flow()
+        return self._flow
+
+
 class Ledger:
     """The flows kept, and what is known of their completeness. Not thread-safe: the owner locks.
 
@@ -76,7 +98,7 @@ class Ledger:
         self.heard: dict[str, float] = {}
         """Node to the time of the latest flow heard from it."""
         self.gaps: list[Gap] = []
-        self._flows: deque[Flow] = deque()
+        self._flows: deque[_Kept] = deque()
         self._uuids: set[str] = set()
         self._max_flows = max_flows
         self._floor_s = 0.0
@@ -101,7 +123,7 @@ class Ledger:
             self._lost[lost.source, lost.node, lost.time_s] = lost
 
     def take(self, node: str, time_s: float, uuid: str, reading: Reading, flow: Callable[[], Flow]) -> None:
-        """Enter a flow; it is asked for only if it is new."""
+        """Enter a flow; it is read only if it is new, and when it is asked for."""
         if time_s < self.start_s:
             return
         if node not in reading.seen:
@@ -112,7 +134,7 @@ class Ledger:
         self.heard[node] = max(time_s, self.heard.get(node, 0.0))
         if uuid in self._uuids:
             return
-        self._flows.append(flow())
+        self._flows.append(_Kept(time_s, node, uuid, flow))
         if uuid:
             self._uuids.add(uuid)
         if len(self._flows) > self._max_flows:
@@ -170,7 +192,8 @@ class Ledger:
                     f"flows of node {gap.node} may be missing for {gap.end_s - gap.start_s:.3f} s "
                     f"from {gap.start_s:.3f} on: {gap.why}"
                 )
-        return [flow for flow in self._flows if flow.time_s in window and _passes(flow, wanted)]
+        inside = (kept.flow() for kept in self._flows if kept.time_s in window)
+        return [flow for flow in inside if _passes(flow, wanted)]
 
     def lost(self, window: TimeWindow) -> list[LostFlows]:
         """Losses that Hubble reported inside a window, or so soon after that they may belong to it."""

@@ -34,7 +34,9 @@ from cilium_e2e.model import (
 DROP, TRACE, POLICY_VERDICT, TRACE_SOCK, ACCESS_LOG = 1, 4, 5, 7, 129
 """Cilium's monitor event types, as in :attr:`Flow.event_type`."""
 
-_ECHO = {(8, 0), (0, 0), (128, 0), (129, 0)}
+ECHO = {(8, 0), (0, 0), (128, 0), (129, 0)}
+"""Type and code of ICMP's echo requests and replies, v4 and v6."""
+
 _ONE_ADDRESS = {TargetKind.POD, TargetKind.WORLD}
 
 
@@ -189,7 +191,7 @@ def _mismatch(
     transport = probe.protocol.transport
     if not (flow.protocol.startswith("ICMP") if transport == "ICMP" else flow.protocol == transport):
         reasons.insert(0, f"protocol {flow.protocol or 'unknown'} instead of {transport}")
-    elif flow.icmp is not None and flow.icmp not in _ECHO:
+    elif flow.icmp is not None and flow.icmp not in ECHO:
         reasons.append(f"ICMP type {flow.icmp[0]} code {flow.icmp[1]} is no echo")
     return reasons
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from cilium_e2e.hubble import observer_pb2, relay_pb2
+from cilium_e2e.hubble import flow_pb2, observer_pb2, relay_pb2
 from cilium_e2e.hubble.convert import from_flow, lost_flows, node_status, seconds
 from cilium_e2e.hubble.ledger import Ledger, Reading
 from cilium_e2e.hubble.reports import NodeReport, RelayStatus
@@ -65,7 +65,7 @@ class RelaySource:
     Args:
         address: ``host:port`` of relay, or what gives it anew for each connection (a forward has another
             port after relay was restarted).
-        tls: None for plain text.
+        tls: None for plain text, or what gives it anew for each connection.
         poke: makes the nodes it is given show a flow; called while a wait for them goes on.
         max_flows: how many flows are kept.
         call_timeout_s: how long relay may take to answer a single call, and to open the stream.
@@ -76,7 +76,7 @@ class RelaySource:
         self,
         address: str | Callable[[], str],
         *,
-        tls: Tls | None = None,
+        tls: Tls | Callable[[], Tls | None] | None = None,
         poke: Callable[[Sequence[str]], None] | None = None,
         max_flows: int = MAX_FLOWS,
         call_timeout_s: float = CALL_TIMEOUT_S,
@@ -260,13 +260,12 @@ class RelaySource:
         address = self._address if isinstance(self._address, str) else self._address()
         # A proxy of the environment is for the world outside, not for a forward on this machine.
         options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0)]
-        if self._tls is None:
+        tls = self._tls() if callable(self._tls) else self._tls
+        if tls is None:
             return self._grpc.insecure_channel(address, options=options)
-        if self._tls.server_name:
-            options.append(("grpc.ssl_target_name_override", self._tls.server_name))
-        credentials = self._grpc.ssl_channel_credentials(
-            self._tls.ca, self._tls.key or None, self._tls.certificate or None
-        )
+        if tls.server_name:
+            options.append(("grpc.ssl_target_name_override", tls.server_name))
+        credentials = self._grpc.ssl_channel_credentials(tls.ca, tls.key or None, tls.certificate or None)
         return self._grpc.secure_channel(address, credentials, options=options)
 
     @contextlib.contextmanager
@@ -311,9 +310,7 @@ class RelaySource:
             match response.WhichOneof("response_types"):
                 case "flow":
                     flow, node = response.flow, response.node_name or response.flow.node_name
-                    self._ledger.take(
-                        node, seconds(flow.time), flow.uuid, reading, lambda: from_flow(flow, node=node)
-                    )
+                    self._ledger.take(node, seconds(flow.time), flow.uuid, reading, _reader(flow, node))
                 case "lost_events":
                     self._ledger.take_lost(lost_flows(response), reading)
                 case "node_status" if reading.live:
@@ -358,6 +355,12 @@ class RelaySource:
             call.cancel()
         for response in call:
             self._take(response, reading)
+
+
+def _reader(flow: Any, node: str) -> Callable[[], Flow]:
+    """Reads a flow later; until then its few hundred bytes are kept, not the message with its own memory."""
+    raw = flow.SerializeToString()
+    return lambda: from_flow(flow_pb2.Flow.FromString(raw), node=node)
 
 
 def _words(error: Exception) -> str:

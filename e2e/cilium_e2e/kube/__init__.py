@@ -2,5 +2,6 @@
 
 from cilium_e2e.kube.facade import FIELD_MANAGER, Completed, Kube, condition, is_true
 from cilium_e2e.kube.forward import LocalForward
+from cilium_e2e.kube.pods import pod_states
 
-__all__ = ["FIELD_MANAGER", "Completed", "Kube", "LocalForward", "condition", "is_true"]
+__all__ = ["FIELD_MANAGER", "Completed", "Kube", "LocalForward", "condition", "is_true", "pod_states"]

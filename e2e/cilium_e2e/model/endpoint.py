@@ -41,6 +41,7 @@ class Endpoint:
         state: the agent's word for it (``ready``, ``regenerating``, ``waiting-for-identity`` ...).
         policy_revision: the policy repository's revision the datapath has realized.
         policies: UIDs of the policies in that realized revision, both directions.
+        other_labels: labels the agent knows that are no part of the identity, as :class:`Identity` has them.
     """
 
     id: int
@@ -53,6 +54,7 @@ class Endpoint:
     state: str = "ready"
     policy_revision: int = 0
     policies: frozenset[str] = frozenset()
+    other_labels: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -24,6 +24,9 @@ class CheckRecord:
         flaps: how often it was met and then not.
         converged_s: how long its whole judgement took to converge, in seconds.
         oracle: what the oracle says of it (``allowed``, ``denied ...``), empty where it was not asked.
+        met_after_s: when it was met for good, in seconds from the judgement's start; None where it never was.
+        lost_in: the rounds, from 1, in which it was not met any more; as many as there were flaps.
+        rounds: how many times it was asked.
     """
 
     probe: Probe
@@ -34,6 +37,15 @@ class CheckRecord:
     flaps: int
     converged_s: float
     oracle: str = ""
+    met_after_s: float | None = None
+    lost_in: tuple[int, ...] = ()
+    rounds: int = 0
+
+    @property
+    def wanted(self) -> str:
+        """The expectation, and who had to answer."""
+        who = f" by {' or '.join(sorted(self.answered_by))}" if self.answered_by else ""
+        return f"{self.expected}{who}"
 
     def to_data(self) -> dict[str, Any]:
         """As plain data, without what is empty."""
@@ -51,6 +63,9 @@ class CheckRecord:
             "flaps": self.flaps,
             "converged_s": round(self.converged_s, 3),
             "oracle": self.oracle,
+            "met_after_s": "" if self.met_after_s is None else round(self.met_after_s, 3),
+            "lost_in": list(self.lost_in),
+            "rounds": self.rounds,
         }
         return {"met": self.met, **{key: value for key, value in data.items() if value not in ("", [], 0)}}
 

@@ -11,6 +11,7 @@ from cilium_e2e.model.target import Destination, Protocol, Target
 
 HTTP_FORBIDDEN = 403
 DNS_REFUSED = "REFUSED"
+UNANSWERED = "unanswered"
 
 
 class OutcomeKind(enum.Enum):
@@ -30,12 +31,17 @@ class OutcomeKind(enum.Enum):
     INFRA_ERROR = "infra_error"
 
 
+_NOBODY = {OutcomeKind.TIMEOUT, OutcomeKind.REFUSED, OutcomeKind.UNREACHABLE}
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What an L7 probe asks for; plain TCP, UDP and ICMP probes have the default.
 
     ``name`` and ``record`` are for DNS; ``method``, ``path`` and ``headers`` for HTTP; ``payload_bytes``
-    for TCP, UDP and ICMP: so many bytes must come back as they were sent.
+    for TCP, UDP and ICMP: so many bytes must come back as they were sent. ``search`` has a ``dns:`` target
+    looked up below the source's search domains first, as the C library does with a name of fewer dots than
+    ``ndots``; without it only names without dots are.
     """
 
     method: str = "GET"
@@ -44,6 +50,7 @@ class Request:
     name: str = ""
     record: str = "A"
     payload_bytes: int = 0
+    search: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +107,13 @@ class Outcome:
         source_ip, source_port: the local address the probe left from, before any translation; the
             port is 0 where the protocol has none or no socket was bound.
         destination_ip: the address that was dialled, after name resolution.
+        seen_from: the address the answering agent saw the probe come from, after any translation; empty
+            for ICMP and where the peer is no agent.
         elapsed_s: from the first packet to the outcome, in seconds.
         status: the HTTP status when ``kind`` is HTTP, else 0.
         rcode: the DNS response code (``NOERROR``, ``REFUSED`` ...) when ``kind`` is DNS, else empty.
-        detail: the operating system's or protocol's own words, for people.
+        detail: the operating system's or protocol's own words, for people; of a DNS answer the records,
+            joined by ", ".
     """
 
     probe_id: str
@@ -112,6 +122,7 @@ class Outcome:
     source_ip: str = ""
     source_port: int = 0
     destination_ip: str = ""
+    seen_from: str = ""
     elapsed_s: float = 0.0
     status: int = 0
     rcode: str = ""
@@ -134,16 +145,19 @@ class Outcome:
         else:
             text = self.kind.value
         by = f" by {self.answered_by}" if self.answered_by else ""
+        by += f" seen from {self.seen_from}" if self.seen_from else ""
         detail = f" ({self.detail})" if self.detail else ""
         return f"{text}{by} after {self.elapsed_s:.3f} s{detail}"
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What an outcome is expected to be: ``connected``, ``denied``, or one exact outcome.
+    """What an outcome is expected to be: ``connected``, ``denied``, ``unanswered``, or one exact outcome.
 
     ``denied`` is what a policy denial looks like to the probe at hand: a timeout for L3/L4, 403 for
     HTTP, REFUSED for DNS. An HTTP or DNS probe may also be denied at L3/L4, and then times out.
+    ``unanswered`` is for addresses where nobody is: silence, or the network's own word for it. It is no
+    denial: which of the two it is, is the choice of routers and not of policy.
     Exact outcomes are written as :class:`OutcomeKind` values, ``http(404)`` or ``dns(NXDOMAIN)``.
     """
 
@@ -157,7 +171,7 @@ class Expectation:
             InputError: not one of the forms above, or ``infra_error``, which nobody may expect.
         """
         word = text.strip()
-        plain = {k.value for k in OutcomeKind} - {"infra_error", "http", "dns"} | {"denied"}
+        plain = {k.value for k in OutcomeKind} - {"infra_error", "http", "dns"} | {"denied", UNANSWERED}
         if word in plain or _argument(word, "dns") or _argument(word, "http").isdigit():
             return cls(word)
         raise InputError(
@@ -171,8 +185,8 @@ class Expectation:
             return False
         if self.text == "connected":
             return outcome.connected
-        if self.text == "denied":
-            return looks_denied(protocol, outcome)
+        if self.text in {"denied", UNANSWERED}:
+            return outcome.kind in _NOBODY if self.text == UNANSWERED else looks_denied(protocol, outcome)
         if status := _argument(self.text, "http"):
             return outcome.kind is OutcomeKind.HTTP and outcome.status == int(status)
         if rcode := _argument(self.text, "dns"):

@@ -2,20 +2,23 @@
 
 ::
 
-    target      = pod | service | node | world | dns
+    target      = pod | service | node | world | dns | address
     pod         = namespace "/" pod
     service     = "svc:" namespace "/" name
     node        = "node:" name
     world       = "world:" name          an agent outside the cluster, on the cluster's network
     dns         = "dns:" name            a DNS name, resolved by the probing agent itself
+    address     = "ip:" IP                  an IPv4 or IPv6 address, dialled as it is
     destination = target ":" port "/" protocol
 
-Names follow Kubernetes: RFC 1123 labels or subdomains.
+Names follow Kubernetes: RFC 1123 labels or subdomains. IPv6 addresses are written without brackets and in
+their shortest form (RFC 5952): ``ip:fd00::1:8080/TCP``.
 """
 
 from __future__ import annotations
 
 import enum
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Self
@@ -32,8 +35,9 @@ _SERVICE = re.compile(rf"svc:(?P<namespace>{_LABEL})/(?P<name>{_LABEL})")
 _NODE = re.compile(rf"node:(?P<name>{_SUBDOMAIN})")
 _WORLD = re.compile(rf"world:(?P<name>{_LABEL})")
 _DNS = re.compile(rf"dns:(?P<name>{_DNS_NAME})")
+_ADDRESS = re.compile(r"ip:(?P<name>[0-9a-f:.]+)")
 
-GRAMMAR = "ns/pod, svc:ns/name, node:name, world:name or dns:name"
+GRAMMAR = "ns/pod, svc:ns/name, node:name, world:name, dns:name or ip:address"
 
 
 class TargetKind(enum.Enum):
@@ -44,6 +48,7 @@ class TargetKind(enum.Enum):
     NODE = "node:"
     WORLD = "world:"
     DNS = "dns:"
+    ADDRESS = "ip:"
 
 
 class Protocol(enum.Enum):
@@ -67,6 +72,7 @@ _PATTERNS = {
     TargetKind.NODE: _NODE,
     TargetKind.WORLD: _WORLD,
     TargetKind.DNS: _DNS,
+    TargetKind.ADDRESS: _ADDRESS,
     TargetKind.POD: _POD,
 }
 _NAMESPACED = {TargetKind.POD, TargetKind.SERVICE}
@@ -87,6 +93,11 @@ class Target:
         if (self.kind in _NAMESPACED) != bool(self.namespace):
             raise InputError(
                 f"a {self.kind.name.lower()} target {'needs' if not self.namespace else 'has no'} namespace",
+                place=f"target {self.name!r}",
+            )
+        if self.kind is TargetKind.ADDRESS and not _is_address(self.name):
+            raise InputError(
+                f"expected {GRAMMAR}, and an address in its shortest form, got {self.name!r}",
                 place=f"target {self.name!r}",
             )
 
@@ -116,6 +127,15 @@ class Target:
         return cls(TargetKind.DNS, name)
 
     @classmethod
+    def address(cls, ip: str) -> Self:
+        """The address ``ip:IP``.
+
+        Raises:
+            InputError: no address, or one that is not written in its shortest form.
+        """
+        return cls(TargetKind.ADDRESS, ip)
+
+    @classmethod
     def parse(cls, text: str) -> Self:
         """Read a target in the grammar's form.
 
@@ -130,6 +150,14 @@ class Target:
     def __str__(self) -> str:
         where = f"{self.namespace}/" if self.namespace else ""
         return f"{self.kind.value}{where}{self.name}"
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is an address as the library writes it: one address is one target only so."""
+    try:
+        return str(ipaddress.ip_address(text)) == text
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class Capability(enum.Enum):
     """Agents outside the cluster; kind has them always, whatever the topology."""
     HOST_AGENTS = "host-agents"
     """Agents on the nodes' own networks."""
+    OUTSIDE_ZONE = "outside-zone"
+    """Cluster DNS resolves names of a zone that is served outside the cluster; kind has it always."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class Decision(enum.Enum):
@@ -40,12 +40,15 @@ class PolicyRef:
         namespace: empty for cluster-wide policies.
         name: the object's name.
         uid: the object's UID, empty where it is not on an API server.
+        generation: which of its contents is meant, as the API server counts them; 0 for any. Two references
+            that differ only in it are equal: they name the same policy.
     """
 
     kind: str
     namespace: str
     name: str
     uid: str = ""
+    generation: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         where = f"{self.namespace}/" if self.namespace else ""

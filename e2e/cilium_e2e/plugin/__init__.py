@@ -25,9 +25,18 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     selection.mark(config)
     if config.getoption("--backend") is None:
+        if config.getoption("--evidence") is not None:
+            raise pytest.UsageError("--evidence: there is none without --backend")
         return
     # They import the whole harness.
-    from cilium_e2e.plugin import exclusive, fixtures, lifecycle, requirements, scenarios  # noqa: PLC0415
+    from cilium_e2e.plugin import (  # noqa: PLC0415
+        exclusive,
+        fixtures,
+        lifecycle,
+        reporting,
+        requirements,
+        scenarios,
+    )
 
     config.pluginmanager.register(lifecycle.plugin_for(config), "cilium-e2e-lifecycle")
     lock = exclusive.Exclusive(lambda: config.stash[lifecycle.HANDLE].lock)
@@ -36,3 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(requirements, "cilium-e2e-requirements")
     config.pluginmanager.register(scenarios, "cilium-e2e-scenarios")
     config.pluginmanager.register(selection, "cilium-e2e-selection")
+    config.pluginmanager.register(reporting.Reporting(config), "cilium-e2e-reporting")
+    if not hasattr(config, "workerinput"):
+        # After the cluster's own plugin, so that its hooks are around that one's.
+        config.pluginmanager.register(reporting.EvidenceFile(config), "cilium-e2e-evidence-file")

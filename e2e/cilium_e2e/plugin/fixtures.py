@@ -14,9 +14,10 @@ import pytest
 from cilium_e2e.cluster.kind import KindCluster
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Backend, BackendUnavailable, Target
+from cilium_e2e.model import Backend, BackendUnavailable, ClusterStateError, Target
 from cilium_e2e.plugin.evidence import evidence_of
 from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS, tree
+from cilium_e2e.plugin.reporting import on_failure
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
 from cilium_e2e.scenario import Lab, PodSpec, ServiceSpec, deploy, namespace
@@ -94,10 +95,34 @@ def repository(pytestconfig: pytest.Config) -> Repository:
     return tree(pytestconfig)
 
 
+@pytest.fixture(scope="session")
+def flow_stream(cluster: LiveCluster, handle: Handle) -> str:
+    """Opens this worker's flow stream before its first probe; why it could not be, or nothing.
+
+    A test that asks for no flow does not fail by a relay that is away. One that does tries again, and fails
+    by what is missing then.
+    """
+    if "hubble-relay" not in handle.info.features:
+        return ""
+    try:
+        cluster.relay()
+    except ClusterStateError as error:
+        return f"no flow stream was open from the start: {error}"
+    return ""
+
+
 @pytest.fixture
-def lab(cluster: LiveCluster, kube: Kube, handle: Handle, request: pytest.FixtureRequest) -> Lab:
-    """The test's place of work; what is done in it becomes evidence in every report."""
-    return Lab(cluster, kube, image=handle.agent_image, evidence=evidence_of(request.node))
+def lab(
+    cluster: LiveCluster, kube: Kube, handle: Handle, flow_stream: str, request: pytest.FixtureRequest
+) -> Lab:
+    """The test's place of work; what is done in it becomes evidence in every report.
+
+    The flow stream is open before it, so that flows can be asked for after any probe.
+    """
+    evidence = evidence_of(request.node)
+    if flow_stream:
+        evidence.notes["hubble"] = flow_stream
+    return Lab(cluster, kube, image=handle.agent_image, evidence=evidence, on_failure=on_failure(request))
 
 
 @pytest.fixture(scope="session")

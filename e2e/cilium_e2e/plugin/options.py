@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,18 @@ import pytest
 from cilium_e2e.model import InputError
 
 BACKENDS = ("auto", "kind", "existing", "simulated")
+AGENT_IMAGE = "docker.io/library/python:3.13-slim"
+STEP_TIMEOUT_S = 600.0
 _PYTEST_KIND_DEFAULT_NAME = "pytest-kind"
+
+
+# Options that decide what a run tests, in the order a command names them; not those that name its reports.
+_REPRODUCED = (
+    *("--backend", "--topology", "--clusters", "--repository", "--path", "--release", "--values"),
+    *("--chart", "--chart-repository", "--chart-version", "--flux-manifest", "--external", "--feature-gate"),
+    *("--agent-image", "--kind-image", "--kind-bin", "--cluster-name", "--keep-cluster"),
+    *("--kubeconfig", "--context", "--step-timeout"),
+)
 
 
 def external(text: str) -> tuple[str, str]:
@@ -61,6 +73,9 @@ def add(parser: pytest.Parser) -> None:
         help="A folder in place of a layer's external source; repeatable.",
     )
     option("--timeline", default=None, metavar="FILE", help="Write the timeline there, as JSON.")
+    option(
+        "--evidence", default=None, metavar="FILE", help="Write each test's evidence there, as JSON Lines."
+    )
     option("--context", default="", metavar="NAME", help="The kubeconfig's context, for --backend existing.")
     option(
         "--feature-gate",
@@ -70,9 +85,7 @@ def add(parser: pytest.Parser) -> None:
         metavar="NAME=BOOL",
         help="A Kubernetes feature gate that this host needs; repeatable.",
     )
-    option(
-        "--agent-image", default="docker.io/library/python:3.13-slim", metavar="IMAGE", help="A Python image."
-    )
+    option("--agent-image", default=AGENT_IMAGE, metavar="IMAGE", help="A Python image.")
     option(
         "--allow-disruption",
         action="store_true",
@@ -81,10 +94,35 @@ def add(parser: pytest.Parser) -> None:
     option(
         "--step-timeout",
         type=float,
-        default=600.0,
+        default=STEP_TIMEOUT_S,
         metavar="S",
         help="Longest wait for one step, in seconds.",
     )
+
+
+def reproduced(config: pytest.Config) -> dict[str, object]:
+    """Flag to value as a command line has them, of what decides what a run tests; defaults are left out."""
+    defaults: dict[str, object] = {
+        "--topology": "default",
+        "--repository": ".",
+        "--agent-image": AGENT_IMAGE,
+        "--step-timeout": STEP_TIMEOUT_S,
+        "--cluster-name": _PYTEST_KIND_DEFAULT_NAME,
+    }
+    found: dict[str, object] = {}
+    for flag in _REPRODUCED:
+        value = config.getoption(flag, default=None)
+        if value == defaults.get(flag):
+            continue
+        if isinstance(value, list):
+            value = [_pair(one) if isinstance(one, (list, tuple)) else one for one in value]
+        found[flag] = value
+    return found
+
+
+def _pair(pair: Sequence[object]) -> str:
+    name, what = pair
+    return f"{name}={str(what).lower() if isinstance(what, bool) else what}"
 
 
 def from_config(config: pytest.Config) -> object:

@@ -16,6 +16,7 @@ from cilium_e2e.model import Backend, Capability, HarnessError
 from cilium_e2e.plugin.exclusive import MARKER
 from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS, tree
 from cilium_e2e.repository import Features, Repository
+from cilium_e2e.session.install import OFFERS
 
 _POLICY = "policy:"
 _SKIPPED = pytest.StashKey[list[str]]()
@@ -53,7 +54,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
     topology = repository.topology
-    capabilities = {capability.value for capability in topology.capabilities} if topology else set()
+    offers = topology.capabilities if topology else frozenset()
+    if config.stash[OPTIONS].backend != Backend.EXISTING.value:  # what that has only it can say
+        offers |= OFFERS
+    capabilities = {capability.value for capability in offers}
     present = repository.features.names | capabilities | _policies(repository)
     lines = []
     for item in session.items:

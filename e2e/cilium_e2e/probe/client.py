@@ -21,14 +21,21 @@ from cilium_e2e.model import (
     WaitTimeout,
 )
 from cilium_e2e.probe.agent import CONCURRENT
+from cilium_e2e.probe.places import HOST_PORTS
 from cilium_e2e.probe.protocol import Hello, decode, decode_outcomes, encode_batch, encode_probe
 
 HELLO_TIMEOUT_S = 20.0
 MARGIN_S = 10.0
+_HOST_PORTS = {(port.number, port.transport) for port in HOST_PORTS}
 
 
-def only_pods(probe: Probe) -> bool:
-    """The default of ``speaks``: pods and world agents do; a Service or a name may lead anywhere."""
+def known_agent(probe: Probe) -> bool:
+    """The default of ``speaks``: pods and world agents do, and nodes on the ports of their own agents.
+
+    On any other port of a node something else listens, and a Service or a name may lead anywhere.
+    """
+    if probe.target.kind is TargetKind.NODE:
+        return (probe.port, probe.protocol.transport) in _HOST_PORTS
     return probe.target.kind in {TargetKind.POD, TargetKind.WORLD}
 
 
@@ -45,7 +52,7 @@ class BatchClient:
         open_stream: starts ``agent batch`` at the source (:data:`~cilium_e2e.probe.workload.BATCH_COMMAND`).
         source: where the agent runs; probes of another source are refused.
         resolve: the address of a pod, service, node or world target, asked anew for every batch. DNS
-            targets never come here: the agent resolves them where it is.
+            targets never come here: the agent resolves them where it is. Nor do addresses.
         speaks: whether a probe's peer is known to be an agent. Of such a peer only its name is an answer
             and a handshake without a name is none; of any other the handshake is enough.
         clock: what the time limits are counted by.
@@ -59,7 +66,7 @@ class BatchClient:
         source: Target,
         resolve: Callable[[Target], str],
         *,
-        speaks: Callable[[Probe], bool] = only_pods,
+        speaks: Callable[[Probe], bool] = known_agent,
         clock: Clock | None = None,
         hello_timeout_s: float = HELLO_TIMEOUT_S,
         margin_s: float = MARGIN_S,
@@ -95,8 +102,8 @@ class BatchClient:
             for probe in batch:
                 try:
                     if probe.target not in hosts:
-                        by_name = probe.target.kind is TargetKind.DNS
-                        hosts[probe.target] = probe.target.name if by_name else self._resolve(probe.target)
+                        own = probe.target.kind in {TargetKind.DNS, TargetKind.ADDRESS}
+                        hosts[probe.target] = probe.target.name if own else self._resolve(probe.target)
                 except ClusterStateError as error:
                     outcomes[probe.id] = _infra(probe, f"no address for {probe.target}: {error}")
                     continue

@@ -25,6 +25,8 @@ ZONE = "e2e.test"
 Its names are ``one`` and ``two`` (the world agents), ``both`` (both of them), and everything below ``any``
 and below ``deep.any`` (``world:one``).
 """
+ZONE_SERVER = "one"
+"""The world agent that serves it, on port 53, UDP."""
 
 
 def zone_records(addresses: dict[str, list[str]]) -> list[str]:

@@ -8,8 +8,8 @@
     agent  → {"v":1, "id":N|null, "agent":NAME, "error":TEXT}                     not a batch it can run
 
 Fields with default values are left out. A probe's ``host`` is an address, or a DNS name that the agent
-resolves; ``agent`` says that the peer is known to answer with its name. In outcomes the field names are
-those of :class:`~cilium_e2e.model.probe.Outcome`.
+resolves (``search``: below its search domains first); ``agent`` says that the peer is known to answer with
+its name. In outcomes the field names are those of :class:`~cilium_e2e.model.probe.Outcome`.
 
 What does not decode raises :class:`~cilium_e2e.model.errors.StreamLost`: after a malformed line nothing on
 the stream can be trusted, and least of all may it count as a denial.
@@ -72,6 +72,7 @@ def encode_probe(probe: Probe, *, host: str, agent: bool) -> dict[str, Any]:
         "source_port": probe.source_port,
         "agent": agent,
         "payload": request.payload_bytes,
+        "search": request.search,
     }
     if probe.protocol is Protocol.HTTP:
         optional |= {"method": request.method, "path": request.path, "headers": list(request.headers)}
@@ -134,6 +135,7 @@ def _outcome(probe: Probe, raw: Any, agent: str) -> Outcome:
             source_ip=_text(raw, "source_ip"),
             source_port=_whole(raw, "source_port"),
             destination_ip=_text(raw, "destination_ip"),
+            seen_from=_text(raw, "seen_from"),
             elapsed_s=float(raw.get("elapsed_s", 0.0)),
             status=_whole(raw, "status"),
             rcode=_text(raw, "rcode"),

@@ -31,6 +31,9 @@ RUN = ("python3", "-m", "agent")
 BATCH_COMMAND = (*RUN, "batch")
 """What an exec stream to an agent's container starts."""
 
+ONCE_COMMAND = (*RUN, "once")
+"""Makes the probes of one batch, which follows as an argument, and ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -94,6 +97,7 @@ def pod(
     image: str = IMAGE,
     host_network: bool = False,
     service_account: str = "",
+    agent: str = "",
 ) -> Object:
     """An agent's pod.
 
@@ -108,9 +112,10 @@ def pod(
         host_network: whether it shares its node's network; then ICMP depends on the node's own
             ``ping_group_range``, and the namespace must allow host networking.
         service_account: empty for the namespace's default.
+        agent: what the agent answers with, where that is not ``namespace/name``.
     """
     spec: Object = {
-        **pod_spec(ports, image=image, host_network=host_network),
+        **pod_spec(ports, image=image, host_network=host_network, agent=agent),
         "restartPolicy": "Always",
     }
     if service_account:
@@ -133,7 +138,9 @@ def pod(
     }
 
 
-def pod_spec(ports: Sequence[Port], *, image: str = IMAGE, host_network: bool = False) -> Object:
+def pod_spec(
+    ports: Sequence[Port], *, image: str = IMAGE, host_network: bool = False, agent: str = ""
+) -> Object:
     """What every agent's pod has in common, for use in workload templates too."""
     security: Object = {
         "runAsNonRoot": True,
@@ -155,7 +162,7 @@ def pod_spec(ports: Sequence[Port], *, image: str = IMAGE, host_network: bool = 
             {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
             _downward("POD_NAMESPACE", "metadata.namespace"),
             _downward("POD_NAME", "metadata.name"),
-            {"name": "AGENT_NAME", "value": "$(POD_NAMESPACE)/$(POD_NAME)"},
+            {"name": "AGENT_NAME", "value": agent or "$(POD_NAMESPACE)/$(POD_NAME)"},
         ],
         "ports": [_container_port(port) for port in _distinct(ports)],
         "startupProbe": {
@@ -198,6 +205,8 @@ def service(
     headless: bool = False,
     session_affinity: bool = False,
     ip_family_policy: str = "",
+    ip_families: Sequence[str] = (),
+    external_traffic_policy: str = "",
     target_ports: Mapping[int, int | str] | None = None,
 ) -> Object:
     """A Service over agents.
@@ -211,6 +220,8 @@ def service(
         headless: without a ClusterIP; its name leads straight to the pods.
         session_affinity: whether a client stays with one backend.
         ip_family_policy: ``PreferDualStack`` ...; empty for the cluster's default.
+        ip_families: ``IPv4``, ``IPv6``, the first one first; empty for the cluster's default.
+        external_traffic_policy: ``Local`` or ``Cluster``, for what comes from outside; empty for the default.
         target_ports: Service port to backend port (number or name), where they differ.
     """
     targets = target_ports or {}
@@ -233,6 +244,10 @@ def service(
         spec["sessionAffinity"] = "ClientIP"
     if ip_family_policy:
         spec["ipFamilyPolicy"] = ip_family_policy
+    if ip_families:
+        spec["ipFamilies"] = list(ip_families)
+    if external_traffic_policy:
+        spec["externalTrafficPolicy"] = external_traffic_policy
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -19,7 +19,8 @@ DEFAULTS_1_18: Mapping[str, Any] = {
     "hostFirewall": {"enabled": False},
     "hubble": {
         "enabled": True,
-        "relay": {"enabled": False},
+        "metrics": {"enabled": None},
+        "relay": {"enabled": False, "tls": {"server": {"enabled": False}}},
         "tls": {"enabled": True},
         "ui": {"enabled": False},
     },
@@ -48,6 +49,8 @@ class Features:
     Attributes:
         kube_proxy_replacement: services are Cilium's business, on every interface.
         hubble, hubble_relay, hubble_ui, hubble_tls: observability.
+        hubble_relay_tls: relay's server side, which its clients dial, speaks TLS.
+        hubble_metrics: Hubble counts flows for Prometheus: ``hubble.metrics.enabled`` names at least one.
         gateway_api, ingress_controller: north-south traffic through Envoy.
         l7_proxy: HTTP and DNS rules are enforced.
         envoy_daemonset: Envoy runs in pods of its own rather than inside the agent.
@@ -71,6 +74,8 @@ class Features:
     hubble_relay: bool
     hubble_ui: bool
     hubble_tls: bool
+    hubble_relay_tls: bool
+    hubble_metrics: bool
     gateway_api: bool
     ingress_controller: bool
     l7_proxy: bool
@@ -108,7 +113,9 @@ class Features:
             "host-firewall": self.host_firewall,
             "host-legacy-routing": self.host_legacy_routing,
             "hubble": self.hubble,
+            "hubble-metrics": self.hubble_metrics,
             "hubble-relay": self.hubble_relay,
+            "hubble-relay-tls": self.hubble_relay_tls,
             "hubble-tls": self.hubble and self.hubble_tls,
             "hubble-ui": self.hubble_ui,
             "ingress-controller": self.ingress_controller,
@@ -146,6 +153,11 @@ class Features:
             hubble_relay=hubble and on("hubble.relay.enabled"),
             hubble_ui=hubble and on("hubble.ui.enabled"),
             hubble_tls=on("hubble.tls.enabled"),
+            hubble_relay_tls=hubble
+            and on("hubble.relay.enabled")
+            and on("hubble.tls.enabled")
+            and on("hubble.relay.tls.server.enabled"),
+            hubble_metrics=hubble and bool(dig(full, "hubble.metrics.enabled")),
             gateway_api=on("gatewayAPI.enabled"),
             ingress_controller=on("ingressController.enabled"),
             l7_proxy=l7_proxy,

@@ -4,6 +4,8 @@ from cilium_e2e.scenario.isolation import isolate
 from cilium_e2e.scenario.judgement import Check, Judged, Judgement, judge, require
 from cilium_e2e.scenario.lab import InForce, Lab
 from cilium_e2e.scenario.live_world import live_policies, live_world
+from cilium_e2e.scenario.oracle_view import OracleView, Saying
+from cilium_e2e.scenario.pace import ticks
 from cilium_e2e.scenario.policies import enforce, enforce_all
 from cilium_e2e.scenario.workload import PodSpec, ServiceSpec, deploy, namespace, remove
 
@@ -13,7 +15,9 @@ __all__ = [
     "Judged",
     "Judgement",
     "Lab",
+    "OracleView",
     "PodSpec",
+    "Saying",
     "ServiceSpec",
     "deploy",
     "enforce",
@@ -25,4 +29,5 @@ __all__ = [
     "namespace",
     "remove",
     "require",
+    "ticks",
 ]

@@ -20,17 +20,29 @@ _PAUSE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A probe and what is expected of it; ``answered_by`` names who must answer, empty for anyone."""
+    """A probe and what is expected of it.
+
+    Attributes:
+        probe: what is asked.
+        expected: what must come of it.
+        answered_by: names who must answer, empty for anyone.
+        seen_from: the addresses under which whoever answers may have seen the source, empty for any. An
+            answer that does not say it, as ICMP's, is none.
+    """
 
     probe: Probe
     expected: Expectation
     answered_by: frozenset[str] = frozenset()
+    seen_from: frozenset[str] = frozenset()
 
     def met_by(self, outcome: Outcome) -> bool:
         """Whether an outcome is what was expected, answered by whom it was expected of."""
         if not self.expected.met_by(self.probe.protocol, outcome):
             return False
-        return not (self.answered_by and outcome.connected) or outcome.answered_by in self.answered_by
+        if not outcome.connected:
+            return True
+        rightly_answered = not self.answered_by or outcome.answered_by in self.answered_by
+        return rightly_answered and (not self.seen_from or outcome.seen_from in self.seen_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +54,23 @@ class Judged:
         outcome: the last outcome.
         met: whether it was met to the end.
         flaps: how often it was met and then not.
+        converged_s: when it was met for good, in seconds from the start; None where it never was.
+        lost_in: the rounds, from 1, in which it was not met any more.
     """
 
     check: Check
     outcome: Outcome
     met: bool
     flaps: int
+    converged_s: float | None = None
+    lost_in: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         probe = self.check.probe
         who = f" by {' or '.join(sorted(self.check.answered_by))}" if self.check.answered_by else ""
-        flaps = f"; flapped {self.flaps} times" if self.flaps else ""
+        who += f", seen from {' or '.join(sorted(self.check.seen_from))}" if self.check.seen_from else ""
+        rounds = f" (rounds {', '.join(map(str, self.lost_in))})" if self.lost_in else ""
+        flaps = f"; flapped {self.flaps} times{rounds}" if self.flaps else ""
         return (
             f"{probe.source} → {probe.destination}: expected {self.check.expected}{who}, "
             f"seen {self.outcome}{flaps}"
@@ -61,11 +79,19 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """All checks of one judgement, how long they took to converge, and the epoch seconds it started at."""
+    """All checks of one judgement.
+
+    Attributes:
+        judged: each check with its last outcome.
+        converged_s: when all of them were met for good, in seconds from the start; 0 where they never were.
+        started_s: when it started, epoch seconds.
+        rounds: how many times all of them were asked.
+    """
 
     judged: tuple[Judged, ...]
     converged_s: float
     started_s: float
+    rounds: int = 0
 
     @property
     def failures(self) -> list[Judged]:
@@ -90,34 +116,52 @@ def judge(
     _distinct(checks)
     clock = cluster.clock
     started, start = clock.time(), clock.monotonic()
-    flaps: dict[str, int] = defaultdict(int)
-    met_before: set[str] = set()
+    lost: dict[str, list[int]] = defaultdict(list)
+    since: dict[str, float] = {}
+    rounds = 0
     held = 0
     converged = 0.0
     while True:
         outcomes = _round(cluster, checks)
+        rounds += 1
+        now_s = clock.monotonic() - start
         met = {c.probe.id for c in checks if c.met_by(outcomes[c.probe.id])}
-        for lost in met_before - met:
-            flaps[lost] += 1
-        met_before = met
-        late = clock.monotonic() - start > converge_s
+        for name in since.keys() - met:
+            lost[name].append(rounds)
+        since = {name: since.get(name, now_s) for name in met}
+        late = now_s > converge_s
         if len(met) == len(checks):
-            converged = converged if held else clock.monotonic() - start
+            converged = converged if held else now_s
             held += 1
         else:
             held = 0
         broken = any(o.kind is OutcomeKind.INFRA_ERROR for o in outcomes.values())
         if held > hold or broken or (late and not held):
             judged = tuple(
-                Judged(c, outcomes[c.probe.id], c.probe.id in met, flaps[c.probe.id]) for c in checks
+                Judged(
+                    check,
+                    outcomes[check.probe.id],
+                    check.probe.id in met,
+                    len(lost[check.probe.id]),
+                    since.get(check.probe.id),
+                    tuple(lost[check.probe.id]),
+                )
+                for check in checks
             )
-            return Judgement(judged, converged, started)
+            return Judgement(judged, converged, started, rounds)
         if not held:
             clock.sleep(_PAUSE_S)
 
 
-def require(judgement: Judgement, *, explain: Callable[[Judged], str] = lambda _: "") -> None:
+def require(
+    judgement: Judgement, *, explain: Callable[[Judged], str] = lambda _: "", causes: Sequence[str] = ()
+) -> None:
     """Fail with every check that was not met, each with its explanation.
+
+    Args:
+        judgement: what was judged.
+        explain: what explains one failure, lines.
+        causes: what explains all of them, one line each; they come first.
 
     Raises:
         AssertionError: at least one was not met.
@@ -126,6 +170,7 @@ def require(judgement: Judgement, *, explain: Callable[[Judged], str] = lambda _
     if not failures:
         return
     lines = [f"{len(failures)} of {len(judgement.judged)} probes came out differently:"]
+    lines += [f"  {cause}" for cause in causes]
     for entry in failures:
         lines.append(f"  {entry}")
         lines += [f"    {line}" for line in explain(entry).splitlines()]

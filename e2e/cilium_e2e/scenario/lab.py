@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from cilium_e2e.cluster.agents import CiliumAgents
+from cilium_e2e.cluster.diagnosis import Suspects, diagnose
+from cilium_e2e.cluster.symptoms import policies as policy_troubles
 from cilium_e2e.hubble import Wanted, evidence, explain, find
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     CheckRecord,
     Cluster,
     ClusterStateError,
+    EnforcementNotProven,
     Evidence,
     Flow,
     FlowFilter,
     Object,
+    OutcomeKind,
     PolicyRef,
     Proof,
+    Protocol,
     Ref,
     Target,
+    TargetKind,
     TimeWindow,
 )
 from cilium_e2e.scenario.judgement import CONVERGE_S, HOLD_ROUNDS, Check, Judged, Judgement, judge, require
@@ -28,7 +35,6 @@ from cilium_e2e.scenario.policies import enforce_all
 from cilium_e2e.scenario.workload import remove
 
 ALL_FLOWS = FlowFilter()
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +58,54 @@ class Lab:
         kube: its API.
         image: the agents' image.
         evidence: what the test leaves behind.
+        on_failure: called with what ends a block with policies in force early, before they are removed.
     """
 
-    def __init__(self, cluster: Cluster, kube: Kube, *, image: str, evidence: Evidence | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        kube: Kube,
+        *,
+        image: str,
+        evidence: Evidence | None = None,
+        on_failure: Callable[[BaseException], None] = lambda _: None,
+    ) -> None:
         self.cluster = cluster
         self.kube = kube
         self.image = image
         self.evidence = evidence if evidence is not None else Evidence()
+        self._on_failure = on_failure
         self.in_force_now: list[InForce] = []
         """What explains a failure; whoever puts policies into force by other means adds to it."""
+        self._since_s = cluster.clock.time()
+        self._agents = CiliumAgents(kube, cluster.info.cilium_namespace)
 
     def judge(
-        self, checks: Sequence[Check], *, converge_s: float = CONVERGE_S, hold: int = HOLD_ROUNDS
+        self,
+        checks: Sequence[Check],
+        *,
+        converge_s: float = CONVERGE_S,
+        hold: int = HOLD_ROUNDS,
+        oracle: Mapping[str, str] = MappingProxyType({}),
     ) -> Judgement:
         """Probe until every check is met, hold, and fail where one is not; see :func:`judge`.
 
-        Before the first probe the flow stream is opened, so that flows can be asked for afterwards.
+        Flows can be asked for afterwards if the flow stream was open before; the fixture ``lab`` opens it.
+        ``oracle`` is what the oracle says, by probe id: for the records, and for whoever reads a failure.
 
         Raises:
-            AssertionError: one was not met; each with the policies in force and the flows of its probe.
+            AssertionError: one was not met; each with the policies in force and the flows of its probe, and
+                first of all what is wrong with the cluster.
+            EnforcementNotProven: all were met, but a policy believed in force was not there any more, so that
+                this proves nothing.
         """
-        judgement = self.observe(checks, converge_s=converge_s, hold=hold)
+        judgement = self.observe(checks, converge_s=converge_s, hold=hold, oracle=oracle)
         if judgement.failures:
+            # The cluster first, as it is now; flows may take long to be had.
+            causes = self.causes(judgement.failures)
             seen = self.seen(judgement)
-            require(judgement, explain=lambda entry: self.explain(entry, seen))
+            require(judgement, explain=lambda entry: self.explain(entry, seen, oracle), causes=causes)
+        self.still_in_force()
         return judgement
 
     def observe(
@@ -84,17 +114,17 @@ class Lab:
         *,
         converge_s: float = CONVERGE_S,
         hold: int = HOLD_ROUNDS,
-        oracle: Mapping[str, str] = _NOTHING,
+        oracle: Mapping[str, str] = MappingProxyType({}),
     ) -> Judgement:
-        """Probe as :meth:`judge` does and keep the evidence, but leave it to the caller to fail.
-
-        Args:
-            checks: the probes.
-            converge_s: how long they may take to come out as expected, in seconds.
-            hold: how many further rounds they must.
-            oracle: probe id to what the oracle says of it.
-        """
+        """Probe as :meth:`judge` does and keep the evidence, but leave it to the caller to fail."""
+        sources = {check.probe.source for check in checks}
+        before = {source: self._reopened(source) for source in sources}
         judgement = judge(self.cluster, checks, converge_s=converge_s, hold=hold)
+        if lost := [
+            f"{s}: {n} times" for s in sorted(sources, key=str) if (n := self._reopened(s) - before[s])
+        ]:
+            # Survived, but not hidden.
+            self.evidence.notes["streams lost and opened anew"] = ", ".join(lost)
         self.evidence.checks += [
             CheckRecord(
                 entry.check.probe,
@@ -104,11 +134,36 @@ class Lab:
                 entry.met,
                 entry.flaps,
                 judgement.converged_s,
-                oracle.get(entry.check.probe.id, ""),
+                oracle=oracle.get(entry.check.probe.id, ""),
+                met_after_s=entry.converged_s,
+                lost_in=entry.lost_in,
+                rounds=judgement.rounds,
             )
             for entry in judgement.judged
         ]
         return judgement
+
+    def causes(self, failures: Sequence[Judged] = (), *, flows: bool = False) -> list[str]:
+        """What is wrong with the cluster just now, in words, most likely cause first; also kept as evidence.
+
+        Args:
+            failures: checks that were not met, which say what to look at.
+            flows: whether it is flows that could not be had.
+        """
+        probes = [entry.check.probe for entry in failures]
+        ends = [end for probe in probes for end in (probe.source, probe.target)]
+        suspects = Suspects(
+            self._since_s,
+            self._believed(),
+            frozenset(str(end) for end in ends if end.kind is TargetKind.POD),
+            tuple(e.outcome.detail for e in failures if e.outcome.kind is OutcomeKind.INFRA_ERROR),
+            flows,
+            any(end.kind is TargetKind.DNS for end in ends)
+            or any(p.protocol is Protocol.DNS for p in probes),
+        )
+        lines = diagnose(self.kube, self._agents, suspects).lines()
+        self.evidence.notes["diagnosis"] = "\n".join(lines)
+        return lines
 
     @contextmanager
     def in_force(
@@ -127,7 +182,8 @@ class Lab:
         """
         names = [str(endpoint) for endpoint in endpoints]
         try:
-            refs, proof = enforce_all(self.cluster, self.kube, policies, names, timeout_s)
+            with self._explained():
+                refs, proof = enforce_all(self.cluster, self.kube, policies, names, timeout_s)
             held = InForce(tuple(refs), proof)
             self.evidence.proofs.append(proof)
             self.in_force_now.append(held)
@@ -135,10 +191,15 @@ class Lab:
                 yield held
             finally:
                 self.in_force_now.remove(held)
+        except BaseException as error:
+            self._on_failure(error)
+            raise
         finally:
             for policy in policies:
                 remove(self.kube, Ref.of(policy))
-        self.evidence.proofs.append(self.cluster.prove(refs, names, gone=True, timeout_s=timeout_s))
+        with self._explained():
+            gone = self.cluster.prove(refs, names, gone=True, timeout_s=timeout_s)
+        self.evidence.proofs.append(gone)
 
     def flows(self, judgement: Judgement, filter: FlowFilter = ALL_FLOWS) -> list[Flow]:  # noqa: A002 - Hubble's word
         """All flows from the judgement's start until now, none of them late or lost.
@@ -146,7 +207,8 @@ class Lab:
         Raises:
             FlowsLost, StreamLost, WaitTimeout: their absence would mean nothing.
         """
-        return self.cluster.flows(self._window(judgement), filter)
+        with self._explained(flows=True):
+            return self.cluster.flows(self._window(judgement), filter)
 
     def flow(
         self,
@@ -187,18 +249,61 @@ class Lab:
         # The nodes of a kind cluster share this machine's clock, so the window needs no slack.
         return TimeWindow(judgement.started_s, self.cluster.clock.time())
 
+    def failed(self, error: BaseException) -> None:
+        """Have the cluster's state captured: to be called before anything of it is undone."""
+        self._on_failure(error)
+
     def seen(self, judgement: Judgement) -> list[Flow] | str:
         """Flows that explain a failure, or why there are none: that must not hide the failure itself."""
         if "hubble-relay" not in self.cluster.info.features:
             return "no flows: the release has no Hubble relay"
         try:
-            return self.flows(judgement)
+            return self.cluster.flows(self._window(judgement), ALL_FLOWS)
         except ClusterStateError as error:
             return f"no flows: {error}"
 
-    def explain(self, entry: Judged, seen: list[Flow] | str) -> str:
-        """The policies in force and the flows of a probe, a line each; ``seen`` is from :meth:`seen`."""
+    @contextmanager
+    def _explained(self, *, flows: bool = False) -> Iterator[None]:
+        """Put the likely causes into the message of an error of the cluster's."""
+        try:
+            yield
+        except ClusterStateError as error:
+            error.message = "\n  ".join([error.message, *self.causes(flows=flows)])
+            raise
+
+    def _reopened(self, source: Target) -> int:
+        """How often a source's stream was lost and opened anew; 0 where its prober has no stream."""
+        return int(getattr(self.cluster.prober(source), "reopened", 0))
+
+    def _believed(self) -> tuple[PolicyRef, ...]:
+        """The policies in force; of one that was changed in an inner block, the change."""
+        return tuple({ref.uid: ref for held in self.in_force_now for ref in held.refs}.values())
+
+    def still_in_force(self) -> None:
+        """Raise when a policy believed in force is not there as it was: what was judged proves nothing."""
+        believed = self._believed()
+        wrong = self.kube.retry(lambda: policy_troubles(self.kube.transport, believed, refused=False))
+        if wrong:
+            self.evidence.notes["diagnosis"] = "\n".join(map(str, wrong))
+            raise EnforcementNotProven(
+                f"all probes came out as expected, but not under the policies: {'; '.join(map(str, wrong))}",
+                place=", ".join(map(str, believed)),
+                hint="Inside of in_force, only leaving the block removes its policies.",
+            )
+
+    def explain(
+        self, entry: Judged, seen: list[Flow] | str, oracle: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
+        """The policies in force, the oracle's word and the flows of a probe, a line each.
+
+        Args:
+            entry: the check.
+            seen: from :meth:`seen`.
+            oracle: probe id to what the oracle says.
+        """
         lines = [str(held.proof) for held in self.in_force_now]
+        if saying := oracle.get(entry.check.probe.id):
+            lines.append(f"the oracle says {saying}")
         if isinstance(seen, str):
             return "\n".join([*lines, seen])
         mine = evidence(seen, entry.outcome, entry.check.probe)

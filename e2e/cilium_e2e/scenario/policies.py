@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cilium_e2e.kube import Kube, condition
 from cilium_e2e.model import (
@@ -20,6 +21,11 @@ from cilium_e2e.model import (
 # How long the first proof is waited for before the policy's own status is looked at; each next one waits
 # twice as long. Realization takes about 0.25 s, and so does a refusal.
 _FIRST_LOOK_S = 1.0
+_GROUPS = {
+    "CiliumNetworkPolicy": "cilium.io/v2",
+    "CiliumClusterwideNetworkPolicy": "cilium.io/v2",
+    "NetworkPolicy": "networking.k8s.io/v1",
+}
 
 
 def enforce(
@@ -50,26 +56,46 @@ def enforce_all(
         PolicyError: the API server or Cilium refuses one; the message holds their words.
         EnforcementNotProven: neither refused nor enforced in time.
     """
+    start = cluster.clock.monotonic()
+    # A change of a policy that exists shows in its rules only, so agents must be seen with the old ones.
+    for policy in policies:
+        if (old := kube.find(Ref.of(policy))) is not None:
+            with suppress(PolicyError):  # what Cilium refuses is held by nobody; the new one may be taken
+                _proven(cluster, kube, [reference(old)], (), timeout_s)
+    live = [_apply(kube, policy) for policy in policies]
+    refs = [reference(stored) for stored in live]
+    proof = _proven(cluster, kube, refs, endpoints, timeout_s)
+    return refs, dataclasses.replace(proof, realized_s=cluster.clock.monotonic() - start)
+
+
+def _proven(
+    cluster: Cluster, kube: Kube, policies: Sequence[PolicyRef], endpoints: Sequence[str], timeout_s: float
+) -> Proof:
+    """Prove policies, and look every now and then whether Cilium has refused one meanwhile."""
     clock = cluster.clock
     start = clock.monotonic()
-    live = [_apply(kube, policy) for policy in policies]
-    refs = [PolicyRef(o["kind"], Ref.of(o).namespace, Ref.of(o).name, o["metadata"]["uid"]) for o in live]
     patience_s = _FIRST_LOOK_S
     while True:
         left_s = timeout_s - (clock.monotonic() - start)
         try:
-            proof = cluster.prove(refs, endpoints, timeout_s=min(patience_s, max(left_s, 0.0)))
+            return cluster.prove(policies, endpoints, timeout_s=min(patience_s, max(left_s, 0.0)))
         except EnforcementNotProven as error:
-            for stored in live:
-                _refused(kube, Ref.of(stored))
+            for policy in policies:
+                _refused(kube, Ref(_GROUPS[policy.kind], policy.kind, policy.name, policy.namespace))
             if clock.monotonic() - start >= timeout_s:
                 missing = error.message.split(": ", 1)[-1]
                 raise EnforcementNotProven(
                     f"not enforced within {timeout_s:g} s: {missing}", place=error.place, hint=error.hint
                 ) from error
             patience_s *= 2
-        else:
-            return refs, dataclasses.replace(proof, realized_s=clock.monotonic() - start)
+
+
+def reference(stored: Object) -> PolicyRef:
+    """A policy as the API server has it now."""
+    meta = stored["metadata"]
+    return PolicyRef(
+        stored["kind"], meta.get("namespace", ""), meta["name"], meta["uid"], meta.get("generation", 0)
+    )
 
 
 def _apply(kube: Kube, policy: Object) -> Object:

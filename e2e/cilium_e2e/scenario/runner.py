@@ -54,6 +54,9 @@ def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -
     try:
         for step in scenario.steps:
             _step(step, lab, stage, changes, ask if oracles else None)
+    except BaseException as error:
+        lab.failed(error)
+        raise
     finally:
         changes.undo()
 
@@ -128,6 +131,8 @@ def _require(step: Step, lab: Lab, stage: Stage, cells: Sequence[Cell], judgemen
     lines: list[str] = []
     failures = judgement.failures
     if failures:
+        # The cluster first, as it is now; flows may take long to be had.
+        lines += lab.causes(failures)
         lines.append(f"{len(failures)} of {len(cells)} cells came out differently:")
         seen = lab.seen(judgement)
         for entry in failures[:_MOST]:
@@ -154,6 +159,7 @@ def _require(step: Step, lab: Lab, stage: Stage, cells: Sequence[Cell], judgemen
         lines += _more(silent)
     if lines:
         raise AssertionError("\n".join([f"{step.place}: {step.name}", *lines]))
+    lab.still_in_force()
 
 
 def _told(entry: Judged, cell: Cell) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from cilium_e2e.kube import Kube, condition, is_true
+from cilium_e2e.kube import Kube, is_true, pod_states
 from cilium_e2e.model import Cluster, ClusterStateError, Object, Ref, Target
 from cilium_e2e.probe import Port, config_map, pod, service
 
@@ -18,7 +18,10 @@ GONE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PodSpec:
-    """An agent to run: its name, labels, ports, the node it must run on (empty for any), its account."""
+    """An agent to run: its name, labels, ports, the node it must run on (empty for any), its account.
+
+    ``service_account`` is made where it is none that every namespace has; empty for the namespace's default.
+    """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -168,7 +171,7 @@ def await_pods(cluster: Cluster, kube: Kube, names: Mapping[str, Sequence[str]])
             ready,
             timeout_s=READY_TIMEOUT_S,
             what=f"the pods {', '.join(sorted(wanted))} to be ready",
-            describe=_pod_states,
+            describe=pod_states,
         )
     # No policy to prove: this waits until every pod is an endpoint with a datapath of its own.
     cluster.prove((), [f"{namespace}/{name}" for namespace, pods in names.items() for name in pods])
@@ -187,22 +190,3 @@ def remove(kube: Kube, ref: Ref) -> None:
         )
     except ClusterStateError as error:
         raise ClusterStateError(f"deleted, but still there: {error.message}", place=str(ref)) from error
-
-
-def _pod_states(found: Sequence[Object]) -> str:
-    """Each pod with its phase, what its containers wait for, and why no node takes it."""
-    lines = []
-    for entry in found:
-        status = entry.get("status") or {}
-        waits = {
-            c["name"]: c["state"]["waiting"]
-            for c in status.get("containerStatuses") or []
-            if "waiting" in (c.get("state") or {})
-        }
-        waiting = [f"{name} {w.get('reason')} {w.get('message', '')}".strip() for name, w in waits.items()]
-        scheduled = condition(entry, "PodScheduled") or {}
-        if scheduled.get("status") == "False":
-            waiting.append(f"{scheduled.get('reason', '')} {scheduled.get('message', '')}".strip())
-        detail = f" ({'; '.join(waiting)})" if waiting else ""
-        lines.append(f"{entry['metadata']['name']} {status.get('phase', 'unknown')}{detail}")
-    return ", ".join(lines) or "no pod"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cilium_e2e.cluster.container_exec import Containers
 from cilium_e2e.cluster.engine import Engine
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.flux import reconcile
@@ -39,4 +40,6 @@ def attach(handle: Handle, options: Options) -> LiveCluster:
         reconcile.wait_layers(kube, plan, timeout_s=options.timeout_s, progress=lambda _: None)
         return revision
 
-    return LiveCluster(handle.info, transport, publisher=republish)
+    # Looked for only by a worker that probes from outside: most do not.
+    containers = Containers(Engine) if handle.info.backend is Backend.KIND else None
+    return LiveCluster(handle.info, transport, publisher=republish, containers=containers)

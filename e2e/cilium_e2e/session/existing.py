@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
+from cilium_e2e.cluster.host_agents import NAMESPACE, HostAgents
 from cilium_e2e.flux import explain
 from cilium_e2e.kube import Kube, is_true
 from cilium_e2e.model import (
@@ -17,14 +19,20 @@ from cilium_e2e.model import (
     KubeError,
     Ref,
     SystemClock,
+    WaitTimeout,
 )
 from cilium_e2e.session import ready
 from cilium_e2e.session.handle import Handle
 from cilium_e2e.session.options import Options
 from cilium_e2e.session.prepare import Prepared, prepare
+from cilium_e2e.session.shield import uninterrupted
 from cilium_e2e.session.timeline import Say, Timeline
 
 _HELM = "helm.toolkit.fluxcd.io/v2"
+_LOOK, _HOSTS = "look at the cluster", "agents on nodes"
+_HOSTS_TIMEOUT_S = 120.0
+_REFUSED = {400, 403, 422}
+"""What admission answers with, whether built in or somebody's webhook."""
 
 
 def _capabilities(info: ClusterInfo) -> frozenset[Capability]:
@@ -34,6 +42,8 @@ def _capabilities(info: ClusterInfo) -> frozenset[Capability]:
         found.add(Capability.MULTI_NODE)
     if all(any(":" in ip for ip in node.ips) and any("." in ip for ip in node.ips) for node in info.nodes):
         found.add(Capability.DUAL_STACK)
+    if info.host_agents:
+        found.add(Capability.HOST_AGENTS)
     return frozenset(found)
 
 
@@ -48,9 +58,11 @@ class ExistingSession:
     def __init__(self, options: Options, say: Say) -> None:
         self._options = options
         self._say = say
+        self._hosts = f"{NAMESPACE}-{secrets.token_hex(3)}"
+        self._made = False
 
     def start(self) -> Handle:
-        """Look at the cluster, and wait until it is ready.
+        """Look at the cluster, wait until it is ready, and put agents on its nodes where that is allowed.
 
         Raises:
             InputError: no kubeconfig, or one without access.
@@ -71,7 +83,7 @@ class ExistingSession:
         self._say(f"backend: existing (asked for: {options.kubeconfig})")
         with closing(LiveTransport(options.kubeconfig, context=options.context)) as transport:
             kube = Kube(transport)
-            with timeline.phase("look at the cluster"):
+            with timeline.phase(_LOOK):
                 with self._access():
                     nodes = len(kube.list_all(Ref("v1", "Node")))
                     self._release(kube, prepared)
@@ -84,13 +96,69 @@ class ExistingSession:
                 options.context or "existing",
                 prepared.repository.differences,
             )
-            info = replace(info, topology="as it is", capabilities=_capabilities(info))
+            try:
+                host_agents = self._host_agents(kube, info, timeline)
+            except BaseException:
+                with self._telling():
+                    self.stop()
+                raise
+            info = replace(info, topology="as it is", host_agents=host_agents)
+            info = replace(info, capabilities=_capabilities(info))
         return Handle(
             info, options.kubeconfig, options.agent_image, tuple(timeline.lines()), context=options.context
         )
 
     def stop(self) -> None:
-        """Nothing: the workers delete their namespaces, and the cluster is not ours."""
+        """Delete the namespace of the agents on nodes; workers delete their own, and the cluster is not ours.
+
+        Signals do not break this off, and a second call does nothing.
+
+        Raises:
+            KubeError: it could not be deleted.
+        """
+        if not self._made:
+            return
+        from cilium_e2e.kube.live import LiveTransport  # noqa: PLC0415 - its client takes seconds to import
+
+        options = self._options
+        with uninterrupted(f"deleting namespace {self._hosts}"):
+            self._made = False
+            assert options.kubeconfig is not None  # noqa: S101 - start() has used it
+            with closing(LiveTransport(options.kubeconfig, context=options.context)) as transport:
+                self._agents(Kube(transport)).delete()
+
+    def _agents(self, kube: Kube) -> HostAgents:
+        return HostAgents(kube, self._hosts, image=self._options.agent_image)
+
+    def _host_agents(self, kube: Kube, info: ClusterInfo, timeline: Timeline) -> tuple[tuple[str, str], ...]:
+        """Agents on the nodes' own networks; none where the cluster does not let us.
+
+        That is no fault of the cluster: host networking is for few on many of them. It is said, and tests
+        that need them are skipped with that reason.
+        """
+        agents = self._agents(kube)
+        timeout_s = min(_HOSTS_TIMEOUT_S, self._options.timeout_s)
+        nodes = [node.name for node in info.nodes]
+        self._made = True
+        try:
+            with timeline.phase(_HOSTS, after=(_LOOK,)):
+                return agents.start(nodes, timeout_s=timeout_s)
+        except (KubeError, WaitTimeout) as error:
+            if isinstance(error, KubeError) and error.status not in _REFUSED:
+                raise
+            self._say(f"no agents on the nodes' own networks, tests that need them are skipped: {error}")
+        with self._telling():
+            agents.delete()
+            self._made = False
+        return ()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell what cannot be deleted, and go on: what went wrong before is what counts."""
+        try:
+            yield
+        except KubeError as error:
+            self._say(f"namespace {self._hosts} may be left behind: {error}")
 
     @contextmanager
     def _access(self) -> Iterator[None]:

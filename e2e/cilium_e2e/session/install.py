@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from cilium_e2e.cluster import images as image_loader
-from cilium_e2e.cluster import node_endpoint
+from cilium_e2e.cluster import node_endpoint, outside_zone
 from cilium_e2e.cluster.engine import Engine
+from cilium_e2e.cluster.host_agents import HostAgents
+from cilium_e2e.cluster.world import WorldAgents
 from cilium_e2e.flux import manifest, reconcile
 from cilium_e2e.flux.server import ArtifactServer
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Difference, EngineError, HarnessError
+from cilium_e2e.model import Capability, Difference, EngineError, HarnessError, Ref, WorldAgent
+from cilium_e2e.probe.places import ZONE, ZONE_SERVER
 from cilium_e2e.session import ready
 from cilium_e2e.session.prepare import Prepared, image_overrides, overrides
 from cilium_e2e.session.publishing import publish
@@ -30,6 +34,30 @@ RELEASE = "reconcile the release"
 NODES = "nodes and agents"
 RELAY = "relay"
 LAYERS = "remaining layers"
+WORLD = "agents outside"
+OUTSIDE_ZONE = "zone outside"
+DNS = "cluster DNS"
+HOSTS = "agents on nodes"
+
+OFFERS = frozenset({Capability.WORLD, Capability.HOST_AGENTS, Capability.OUTSIDE_ZONE})
+"""What every cluster has that was made here, beside what its topology says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What an installation has made.
+
+    Attributes:
+        kube: the cluster's API, still open.
+        differences: what is different from the repository.
+        world: the agents outside.
+        host_agents: node name to the pod (``namespace/pod``) of the agent on that node's own network.
+    """
+
+    kube: Kube
+    differences: list[Difference]
+    world: tuple[WorldAgent, ...]
+    host_agents: tuple[tuple[str, str], ...]
 
 
 class Installation:
@@ -57,15 +85,12 @@ class Installation:
         self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="endpoint")
         self._loads: list[Future[None]] = []
 
-    def run(self, kubeconfig: Path, *, again: bool) -> tuple[Kube, list[Difference]]:
+    def run(self, kubeconfig: Path, *, again: bool) -> Installed:
         """Install, and wait until everything is ready.
 
         Args:
             kubeconfig: the cluster's.
             again: whether the release was installed there before.
-
-        Returns:
-            the cluster's API, still open, and what was different from the repository.
 
         Raises:
             ClusterStateError: something did not come up, or an image could not be loaded.
@@ -84,35 +109,30 @@ class Installation:
             for pool in (self._loader, self._aside):
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _run(self, kubeconfig: Path, *, again: bool) -> tuple[Kube, list[Difference]]:
+    def _run(self, kubeconfig: Path, *, again: bool) -> Installed:
         prepared, options, phase = self._prepared, self._prepared.options, self._timeline.phase
         timeout_s = options.timeout_s
-        node = next((n.name for n in self._engine.nodes(self._cluster) if n.role == "control-plane"), None)
-        if node is None:
-            raise EngineError(
-                "kind has made the cluster, but the engine has no control-plane node of it",
-                place=f"cluster {self._cluster}",
-                hint="Do kind and DOCKER_HOST speak of the same engine?",
-            )
-        flux = manifest.parse(
-            prepared.flux,
-            origin=prepared.flux_origin,
-            node=node,
-            api_host="localhost",
-            api_port=node_endpoint.PORT,
-        )
+        flux = self._flux()
         local, image_values, differences = image_overrides(prepared.images(), self._engine.has_image)
         flux_images = self._load(FLUX_IMAGES, list(flux.images), CREATE)
         cilium_images = self._load(CILIUM_IMAGES, local, CREATE)
         agent_image = self._load(AGENT_IMAGE, [options.agent_image], CREATE)
         endpoint = self._aside.submit(self._endpoint)
-        # In this thread: it makes a container, and nothing may be made any more once this has ended.
+        # In this thread: they make containers, and nothing may be made any more once this has ended.
         with phase(PUBLISH, after=(CREATE,)):
             server = ArtifactServer(self._engine, self._cluster, image=options.agent_image)
             server.start()
             revision, plan = publish(prepared, server, overrides(prepared, image_values))
         if revision.untracked:
             self._say(f"  published with untracked files: {', '.join(revision.untracked)}")
+        with phase(WORLD, after=(PUBLISH,)):
+            world = WorldAgents(
+                self._engine,
+                self._cluster,
+                image=options.agent_image,
+                ip_family=prepared.topology.ip_family,
+            ).start()
+        server_ip = next(agent.ips[0] for agent in world if agent.name == ZONE_SERVER)
         endpoint.result()
         flux_images.result()
 
@@ -125,23 +145,73 @@ class Installation:
                 reconcile.apply_without_release(kube, plan)
             with phase(CONTROLLERS, after=(FLUX,)):
                 reconcile.wait_controllers(kube, flux, timeout_s=timeout_s)
+            # Before Cilium: CoreDNS waits for a network, and reads its configuration when it starts.
+            with phase(OUTSIDE_ZONE, after=(WORLD, CONTROLLERS)):
+                outside_zone.forward(kube, ZONE, server_ip)
             cilium_images.result()
-            with phase(RELEASE, after=(CONTROLLERS, CILIUM_IMAGES)) as progress:
+            with phase(RELEASE, after=(OUTSIDE_ZONE, CILIUM_IMAGES)) as progress:
                 reconcile.apply_release(kube, plan)
                 reconcile.wait_release(kube, plan, timeout_s=timeout_s, progress=progress, again=again)
             with phase(NODES, after=(RELEASE,)):
                 ready.nodes_and_agents(
                     kube, prepared, nodes=len(prepared.topology.nodes), timeout_s=timeout_s
                 )
+            hosts = self._host_agents(kube, agent_image)
             with phase(RELAY, after=(NODES,)):
                 ready.relay(kube, prepared, timeout_s=timeout_s)
             with phase(LAYERS, after=(NODES,)) as progress:
                 reconcile.wait_layers(kube, plan, timeout_s=timeout_s, progress=progress)
+            with phase(DNS, after=(NODES,)):
+                outside_zone.wait_dns(kube, timeout_s=timeout_s)
             agent_image.result()
+            host_agents = hosts.result()
         except BaseException:
             kube.transport.close()
             raise
-        return kube, [*prepared.repository.differences, *differences, *plan.differences]
+        zone = outside_zone.difference(ZONE, server_ip, f"world:{ZONE_SERVER}")
+        differences = [*prepared.repository.differences, *differences, *plan.differences, zone]
+        return Installed(kube, differences, world, host_agents)
+
+    def _host_agents(self, kube: Kube, image: Future[None]) -> Future[tuple[tuple[str, str], ...]]:
+        """Start the agents on the nodes as soon as their image is there, beside all other waiting."""
+        done: Future[tuple[tuple[str, str], ...]] = Future()
+
+        def go_on() -> None:
+            if self._stop.is_set():
+                raise CancelledError
+
+        def work() -> None:
+            try:
+                image.result()
+                with self._timeline.phase(HOSTS, after=(NODES, AGENT_IMAGE)):
+                    nodes = [node["metadata"]["name"] for node in kube.list_all(Ref("v1", "Node"))]
+                    agents = HostAgents(kube, image=self._prepared.options.agent_image)
+                    found = agents.start(nodes, timeout_s=self._prepared.options.timeout_s, check=go_on)
+            except BaseException as error:  # noqa: BLE001 - it is for whoever waits for the result
+                done.set_exception(error)
+            else:
+                done.set_result(found)
+
+        # A daemon: when the run ends early, what it waits for never comes, and nobody waits for it.
+        threading.Thread(target=work, daemon=True, name="agents on nodes").start()
+        return done
+
+    def _flux(self) -> manifest.FluxManifest:
+        """Flux's install manifest, for the first control-plane node."""
+        node = next((n.name for n in self._engine.nodes(self._cluster) if n.role == "control-plane"), None)
+        if node is None:
+            raise EngineError(
+                "kind has made the cluster, but the engine has no control-plane node of it",
+                place=f"cluster {self._cluster}",
+                hint="Do kind and DOCKER_HOST speak of the same engine?",
+            )
+        return manifest.parse(
+            self._prepared.flux,
+            origin=self._prepared.flux_origin,
+            node=node,
+            api_host="localhost",
+            api_port=node_endpoint.PORT,
+        )
 
     def _endpoint(self) -> None:
         """Give every node its endpoint of the API."""

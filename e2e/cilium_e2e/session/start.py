@@ -22,7 +22,7 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.session import ready
 from cilium_e2e.session.handle import Handle
-from cilium_e2e.session.install import CREATE, Installation
+from cilium_e2e.session.install import CREATE, OFFERS, Installation
 from cilium_e2e.session.options import AUTO, Options
 from cilium_e2e.session.prepare import Prepared, prepare
 from cilium_e2e.session.registry import Record, Registry
@@ -194,14 +194,20 @@ class KindSession:
             self._say(f"cluster {kind.name} was kept, and is used again")
         installation = Installation(prepared, engine, kind.name, timeline, self._say)
         try:
-            kube, differences = installation.run(kind.kubeconfig_path, again=kept is not None)
+            made = installation.run(kind.kubeconfig_path, again=kept is not None)
         finally:
             if self._options.timeline is not None:
                 self._options.timeline.write_text(timeline.to_json(), encoding="utf-8")
         try:
-            info = ready.cluster_info(kube, prepared, backend, kind.name, differences)
+            info = ready.cluster_info(made.kube, prepared, backend, kind.name, made.differences)
         finally:
-            kube.transport.close()
+            made.kube.transport.close()
+        info = replace(
+            info,
+            world=made.world,
+            host_agents=made.host_agents,
+            capabilities=info.capabilities | OFFERS,
+        )
         handle = Handle(info, kind.kubeconfig_path, self._options.agent_image, tuple(timeline.lines()))
         self._registry.write(replace(record, handle=handle.to_data()))
         return handle

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from cilium_e2e.cluster.engine import Engine
+from cilium_e2e.cluster.engine import RUN_LABEL, Engine
 from cilium_e2e.cluster.kind import KindCluster
 from cilium_e2e.model import BackendUnavailable, ClusterStateError, HarnessError
 from cilium_e2e.session.registry import Registry
@@ -70,7 +70,8 @@ def delete(kind: KindCluster, engine: Engine, registry: Registry) -> None:
             f"not all of it could be deleted: {'; '.join(failures)}",
             place=f"cluster {kind.name}",
             hint=(
-                f"Do it by hand: kind delete cluster --name {kind.name}; docker rm -f {kind.name}-artifacts"
+                f"Do it by hand: kind delete cluster --name {kind.name}; "
+                f"docker ps -aq --filter label={RUN_LABEL}={kind.name} | xargs docker rm -f"
             ),
         )
     (kind.path / f"{kind.name}.kind.yaml").unlink(missing_ok=True)

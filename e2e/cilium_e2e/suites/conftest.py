@@ -1,4 +1,4 @@
-"""Fixtures that several suites share: the README's demo workload, its policy in force."""
+"""Fixtures that several suites share: patience, the README's demo workload, leave to change the cluster."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,12 +6,29 @@ import pytest
 
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Ref, Target
+from cilium_e2e.model import Backend, Ref, Target
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
 from cilium_e2e.scenario import PodSpec, deploy, enforce, isolate, judge, remove, require
 from cilium_e2e.session import Handle
 from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, Demo, check, demo_policy
+
+SETTLED_WITHIN_S = 30.0
+LOOK_EVERY_S = 0.5
+
+
+@pytest.fixture(scope="session")
+def settles(cluster: LiveCluster) -> Callable[[Callable[[], list[str]]], None]:
+    """Looks until nothing is wrong: what is Ready may still have parts that come up, or retry something."""
+
+    def wait(look: Callable[[], list[str]]) -> None:
+        deadline = cluster.clock.monotonic() + SETTLED_WITHIN_S
+        while wrong := look():
+            if cluster.clock.monotonic() > deadline:
+                pytest.fail("\n".join([f"still so after {SETTLED_WITHIN_S:g} s:", *wrong]), pytrace=False)
+            cluster.clock.sleep(LOOK_EVERY_S)
+
+    return wait
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +69,10 @@ def demo(
     finally:
         remove(kube, Ref.of(policy))
     cluster.prove([ref], pods, gone=True)
+
+
+@pytest.fixture
+def disposable(cluster: LiveCluster) -> None:
+    """The test changes what others may rely on: only on a cluster that was made for tests."""
+    if cluster.info.backend is Backend.EXISTING:
+        pytest.skip("it changes objects of the cluster by hand, which is done on disposable clusters only")

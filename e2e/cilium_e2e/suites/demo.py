@@ -37,7 +37,8 @@ class Demo:
 def check(source: Target, target: Target, port: int, outcome: str) -> Check:
     """One TCP probe, its expected outcome, and that it is the target itself that answers."""
     probe = Probe.to(source, Destination(target, port, Protocol.TCP))
-    return Check(probe, Expectation(outcome), frozenset({str(target)}))
+    answered_by = frozenset({str(target)}) if outcome == "connected" else frozenset()
+    return Check(probe, Expectation(outcome), answered_by)
 
 
 def demo_policy(repository: Repository) -> Object:

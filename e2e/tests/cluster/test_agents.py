@@ -140,3 +140,29 @@ class TestAsking:
         api.fail("exec", KubeError(403, "Forbidden", "no exec for you"))
         with pytest.raises(KubeError, match="no exec for you"):
             agents.policies(agents.pods()[0])
+
+    def test_all_is_asked_in_one_exec(self) -> None:
+        agents, api = self.agents(agent_pod("a", "n1"))
+        rules, _, _ = (FOLDER / "cilium-dbg-policy-get.txt").read_text().rpartition("Revision: ")
+        documents = [{"policy": rules, "revision": 4}, DEMO, {"10.0.0.1/32": ["identity=7"]}, None]
+        scripts: list[str] = []
+
+        def answer(ref: Any, container: str, command: Any) -> FakeExec:
+            scripts.append(command[-1])
+            return FakeExec(*"\n".join(json.dumps(d, indent=1) for d in documents).splitlines())
+
+        api.on_exec = answer
+        state = agents.state(agents.pods()[0])
+        assert (state.policies.revision, state.policies.uids) == (4, {UID})
+        assert '"any:app": "frontend"' in state.policies.rules[UID]
+        assert (len(state.endpoints), state.ipcache, state.frontends) == (9, {"10.0.0.1": 7}, [])
+        (script,) = scripts
+        assert script.index("policy get") < script.index("endpoint list"), (
+            "endpoints may be newer, never older"
+        )
+
+    @pytest.mark.parametrize("answer", ["{}", "[] [] [] [] []", "[] what"])
+    def test_an_agent_that_says_something_else(self, answer: str) -> None:
+        agents, _ = self.agents(agent_pod("a", "n1"), answer=answer)
+        with pytest.raises(ClusterStateError, match=r"cilium-dbg in Pod cilium/a: expected (4 )?JSON"):
+            agents.state(agents.pods()[0])

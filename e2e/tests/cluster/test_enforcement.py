@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,21 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cilium_e2e.cluster.agents import AgentPod, AgentPolicies
-from cilium_e2e.cluster.enforcement import prove
+from cilium_e2e.cluster import enforcement as enforcement_module
+from cilium_e2e.cluster.agents import AgentPod, AgentPolicies, AgentState
+from cilium_e2e.cluster.datapath import Backend, Frontend
+from cilium_e2e.cluster.enforcement import Enforcement
+from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     ClusterStateError,
     Endpoint,
     EnforcementNotProven,
     Identity,
     KubeError,
+    Object,
     PolicyRef,
     Proof,
     Ref,
     StreamLost,
     WaitTimeout,
 )
-from support.memory import VirtualClock
+from support.memory import MemoryTransport, pod
 
 DEMO = PolicyRef("CiliumNetworkPolicy", "default", "demo", uid="u-demo")
 OTHER = PolicyRef("CiliumNetworkPolicy", "default", "other", uid="u-other")
@@ -43,6 +48,9 @@ class Agent:
     node: str
     revision: int = 3
     uids: set[str] = field(default_factory=set)
+    rules: dict[str, str] = field(default_factory=dict)
+    ipcache: dict[str, int] = field(default_factory=dict)
+    frontends: list[Frontend] = field(default_factory=list)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     silent: Exception | None = None
 
@@ -78,14 +86,13 @@ class FakeAgents:
             raise self.listing
         return [ask(AgentPod(Ref("v1", "Pod", node, "cilium"), node)) for node in self.agents]
 
-    def policies(self, agent: AgentPod) -> AgentPolicies:
+    def state(self, agent: AgentPod) -> AgentState:
         found = self.agents[agent.node]
         if found.silent:
             raise found.silent
-        return AgentPolicies(found.revision, frozenset(found.uids))
-
-    def endpoints(self, agent: AgentPod) -> list[Endpoint]:
-        return list(self.agents[agent.node].endpoints.values())
+        rules = {uid: found.rules.get(uid, f"rules of {uid}") for uid in found.uids}
+        policies = AgentPolicies(found.revision, frozenset(found.uids), rules)
+        return AgentState(policies, list(found.endpoints.values()), found.ipcache, found.frontends)
 
 
 @pytest.fixture
@@ -103,14 +110,12 @@ def n2() -> Agent:
 
 
 def run(agents: FakeAgents, *wanted: str, gone: bool = False, timeout_s: float = 5) -> Proof:
-    return prove(
-        agents,  # type: ignore[arg-type]  # the part of it that is used
-        VirtualClock(),
-        [DEMO],
-        list(wanted),
-        gone=gone,
-        timeout_s=timeout_s,
-    )
+    return enforcement(agents).prove([DEMO], list(wanted), gone=gone, timeout_s=timeout_s)
+
+
+def enforcement(agents: FakeAgents, *objects: Object) -> Enforcement:
+    api = MemoryTransport(*objects)
+    return Enforcement(Kube(api, clock=api.clock), agents)  # type: ignore[arg-type]  # the part that is used
 
 
 def refused(agents: FakeAgents, *wanted: str, gone: bool = False) -> str:
@@ -209,12 +214,29 @@ def test_a_silent_agent_is_no_proof_and_no_end(n1: Agent, n2: Agent, error: Exce
     assert len(run(agents, "default/a", "default/c").endpoints) == 2
 
 
+def test_an_agent_that_hangs_holds_up_nobody_for_long(
+    n1: Agent, n2: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enforcement_module, "_ANSWER_S", 0.1)
+    n1.change("u-demo")
+    n1.realize()
+    let_go = threading.Event()
+    agents = FakeAgents(n1, n2)
+    state = agents.state
+    agents.state = lambda agent: (agent.node == "n2" and let_go.wait(10.0), state(agent))[1]  # type: ignore[method-assign]
+    with pytest.raises(
+        EnforcementNotProven, match=r"the agent on n2 did not answer \(no answer within 0\.1 s\)"
+    ):
+        run(agents, "default/a", timeout_s=0.0)
+    let_go.set()
+
+
 def test_agents_that_are_all_being_restarted_are_waited_for(n1: Agent) -> None:
     n1.change("u-demo")
     n1.realize()
     agents = FakeAgents(n1)
     agents.listing = ClusterStateError("found none of 1 running", place="namespace cilium")
-    assert "the agents cannot be listed (namespace cilium: found none" in refused(agents, "default/a")
+    assert "the cluster cannot be asked (namespace cilium: found none" in refused(agents, "default/a")
     agents.steps = [lambda: None, lambda: setattr(agents, "listing", None)]
     assert run(agents, "default/a").endpoints
 
@@ -284,14 +306,7 @@ def test_all_policies_of_a_proof(n1: Agent) -> None:
     n1.change("u-demo")
     n1.realize()
     with pytest.raises(EnforcementNotProven) as caught:
-        prove(
-            FakeAgents(n1),  # type: ignore[arg-type]
-            VirtualClock(),
-            [DEMO, OTHER],
-            ["default/a"],
-            gone=False,
-            timeout_s=0.1,
-        )
+        enforcement(FakeAgents(n1)).prove([DEMO, OTHER], ["default/a"], timeout_s=0.1)
     assert f"does not hold {OTHER} at" in str(caught.value)
     assert caught.value.place == f"{DEMO}, {OTHER}"
 
@@ -316,3 +331,220 @@ def test_never_proven_before_the_datapath_has_it(steps: list[str]) -> None:
     else:
         assert "u-demo" in agent.uids
         assert "u-demo" in agent.endpoints["default/a"].policies
+
+
+class TestChanged:
+    """A policy that is changed keeps its UID, and its generation reaches no agent."""
+
+    def refs(self, *generations: int) -> list[PolicyRef]:
+        return [replace(DEMO, generation=generation) for generation in generations]
+
+    def test_the_same_rules_are_no_proof_of_a_change(self, n1: Agent) -> None:
+        n1.change("u-demo")
+        n1.realize()
+        proofs = enforcement(FakeAgents(n1))
+        first, second = self.refs(1, 2)
+        proofs.prove([first], [], timeout_s=1)
+        with pytest.raises(EnforcementNotProven) as caught:
+            proofs.prove([second], ["default/a"], timeout_s=1)
+        assert f"holds {DEMO} with the rules from before its change at revision 4" in str(caught.value)
+
+    def test_other_rules_are_and_only_at_the_revision_they_came_with(self, n1: Agent) -> None:
+        n1.change("u-demo")
+        n1.realize()
+        agents = FakeAgents(n1)
+        proofs = enforcement(agents)
+        first, second = self.refs(1, 2)
+        proofs.prove([first], [], timeout_s=1)
+
+        def taken() -> None:
+            n1.rules["u-demo"] = "other rules"
+            n1.change("u-demo")
+
+        agents.steps = [lambda: n1.change("u-other"), n1.realize, taken]
+        with pytest.raises(EnforcementNotProven, match="revision 5, expected ready at 6"):
+            proofs.prove([second], ["default/a"], timeout_s=0.2)
+        n1.realize()
+        proof = proofs.prove([second], ["default/a"], timeout_s=1)
+        assert proof.endpoints[0].revision == 6
+        assert f"rules: {DEMO} is held otherwise than before its change" in proof.detail
+
+    def test_every_node_must_have_taken_it(self, n1: Agent, n2: Agent) -> None:
+        for agent in (n1, n2):
+            agent.change("u-demo")
+            agent.realize()
+        proofs = enforcement(FakeAgents(n1, n2))
+        first, second = self.refs(1, 2)
+        proofs.prove([first], [], timeout_s=1)
+        n1.rules["u-demo"] = "other rules"
+        with pytest.raises(EnforcementNotProven) as caught:
+            proofs.prove([second], ["default/a"], timeout_s=1)
+        assert "the agent on n2 holds" in str(caught.value)
+        assert "the agent on n1" not in str(caught.value)
+
+    def test_the_same_generation_again_needs_no_change(self, n1: Agent) -> None:
+        n1.change("u-demo")
+        n1.realize()
+        proofs = enforcement(FakeAgents(n1))
+        (ref,) = self.refs(3)
+        for _ in range(2):
+            assert proofs.prove([ref], ["default/a"], timeout_s=1).realized_s == 0
+
+    def test_a_refused_change_does_not_pass_for_the_one_after_it(self, n1: Agent) -> None:
+        """Generation 2 was refused, so generation 1's rules are held: they must not prove generation 3."""
+        n1.change("u-demo")
+        n1.realize()
+        proofs = enforcement(FakeAgents(n1))
+        first, second, third = self.refs(1, 2, 3)
+        proofs.prove([first], [], timeout_s=1)
+        for ref in (second, third):
+            with pytest.raises(EnforcementNotProven, match="from before its change"):
+                proofs.prove([ref], ["default/a"], timeout_s=0.2)
+        n1.rules["u-demo"] = "rules of generation 3"
+        assert proofs.prove([third], ["default/a"], timeout_s=0.2).endpoints
+
+    def test_a_policy_that_was_gone_starts_anew(self, n1: Agent) -> None:
+        n1.change("u-demo")
+        n1.realize()
+        proofs = enforcement(FakeAgents(n1))
+        first, second = self.refs(1, 2)
+        proofs.prove([first], [], timeout_s=1)
+        n1.change("u-demo", gone=True)
+        n1.realize()
+        proofs.prove([first], ["default/a"], gone=True, timeout_s=1)
+        n1.change("u-demo")
+        n1.realize()
+        assert proofs.prove([second], ["default/a"], timeout_s=1).endpoints
+
+
+def settled(name: str, **labels: str) -> Object:
+    obj = pod(name, phase="Running")
+    obj["metadata"]["labels"] = labels
+    obj["spec"]["serviceAccountName"] = "default"
+    return obj
+
+
+def labelled(name: str, number: int, *ips: str, **labels: str) -> Endpoint:
+    own = [f"k8s:{key}={value}" for key, value in labels.items()]
+    own += [
+        "k8s:io.kubernetes.pod.namespace=default",
+        "k8s:io.cilium.k8s.policy.serviceaccount=default",
+        "k8s:io.cilium.k8s.policy.cluster=kind",
+    ]
+    return replace(endpoint(name, 3), ips=ips, identity=Identity(number, tuple(sorted(own))))
+
+
+class TestPeers:
+    """A policy speaks of identities, packets carry addresses."""
+
+    @pytest.fixture
+    def agents(self, n1: Agent, n2: Agent) -> FakeAgents:
+        n1.endpoints = {"default/a": labelled("default/a", 1001, "10.0.1.1", app="a")}
+        n2.endpoints = {"default/c": replace(labelled("default/c", 1003, "10.0.2.1", app="c"), node="n2")}
+        for agent in (n1, n2):
+            agent.ipcache = {"10.0.1.1": 1001, "10.0.2.1": 1003}
+            agent.change("u-demo")
+            agent.realize()
+        return FakeAgents(n1, n2)
+
+    @pytest.fixture
+    def proofs(self, agents: FakeAgents) -> Enforcement:
+        return enforcement(agents, settled("a", app="a"), settled("c", app="c"))
+
+    def missing(self, proofs: Enforcement, *wanted: str) -> str:
+        with pytest.raises(EnforcementNotProven) as caught:
+            proofs.prove([DEMO], wanted or ["default/a"], timeout_s=0.1)
+        return str(caught.value)
+
+    def test_every_node_knows_every_peer(self, proofs: Enforcement) -> None:
+        proof = proofs.prove([DEMO], ["default/a"], timeout_s=1)
+        assert proof.detail == ("ipcache: 2 pod addresses have their identities on 2 nodes",)
+
+    def test_a_stale_identity_of_a_peer_that_enforces_nothing(self, proofs: Enforcement, n1: Agent) -> None:
+        n1.ipcache["10.0.2.1"] = 999
+        assert "the ipcache on n1 has identity 999 for 10.0.2.1 of default/c, expected 1003" in self.missing(
+            proofs
+        )
+
+    def test_a_node_that_knows_no_identity(self, proofs: Enforcement, n2: Agent) -> None:
+        n2.ipcache.clear()
+        assert "the ipcache on n2 has nothing for 10.0.1.1 of default/a" in self.missing(proofs)
+
+    def test_it_is_waited_for(self, proofs: Enforcement, agents: FakeAgents, n2: Agent) -> None:
+        n2.ipcache["10.0.1.1"] = 999
+        agents.steps = [lambda: None, lambda: None, lambda: n2.ipcache.update({"10.0.1.1": 1001})]
+        assert proofs.prove([DEMO], ["default/a"], timeout_s=1).realized_s == pytest.approx(0.1)
+
+    def test_pods_that_leave_are_not_waited_for(self, agents: FakeAgents, n2: Agent) -> None:
+        leaving = settled("c", app="c")
+        leaving["metadata"]["deletionTimestamp"] = "now"
+        del n2.ipcache["10.0.2.1"]
+        proofs = enforcement(agents, settled("a", app="a"), leaving)
+        assert proofs.prove([DEMO], ["default/a"], timeout_s=1).realized_s == 0
+
+    def test_a_relabelled_pod_needs_another_identity(self, agents: FakeAgents, n1: Agent) -> None:
+        proofs = enforcement(agents, settled("a", app="b"), settled("c", app="c"))
+        assert "the identity of default/a on n1 lacks k8s:app=b" in self.missing(proofs)
+        n1.endpoints["default/a"] = replace(
+            labelled("default/a", 1002, "10.0.1.1", app="b"), policy_revision=n1.revision
+        )
+        assert "on n2 has identity 1001 for 10.0.1.1 of default/a, expected 1002" in self.missing(proofs)
+        for agent in agents.agents.values():
+            agent.ipcache["10.0.1.1"] = 1002
+        assert proofs.prove([DEMO], ["default/a"], timeout_s=1).endpoints
+
+    def test_a_label_that_is_gone(self, agents: FakeAgents) -> None:
+        proofs = enforcement(agents, settled("a"), settled("c", app="c"))
+        assert "the identity of default/a on n1 still has k8s:app=a" in self.missing(proofs)
+
+    def test_many_lines_are_counted(self, agents: FakeAgents, n1: Agent) -> None:
+        n1.ipcache.clear()
+        n1.endpoints["default/a"] = replace(
+            n1.endpoints["default/a"], ips=tuple(f"10.0.1.{number}" for number in range(1, 16))
+        )
+        assert "; and 18 more" in self.missing(
+            enforcement(agents, settled("a", app="a"), settled("c", app="c"))
+        )
+
+
+class TestServices:
+    @pytest.fixture
+    def agents(self, n1: Agent) -> FakeAgents:
+        n1.change("u-demo")
+        n1.realize()
+        return FakeAgents(n1)
+
+    def proofs(self, agents: FakeAgents) -> Enforcement:
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "s", "namespace": "default"},
+            "spec": {"clusterIP": "10.96.0.9", "ports": [{"name": "web", "port": 80, "protocol": "TCP"}]},
+        }
+        entry = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "s-1",
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "s"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "web", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.0.1.1"], "conditions": {"ready": True}}],
+        }
+        return enforcement(agents, service, entry)
+
+    def test_backends_are_waited_for(self, agents: FakeAgents, n1: Agent) -> None:
+        proofs = self.proofs(agents)
+        with pytest.raises(
+            EnforcementNotProven, match=r"n1 does not know Service default/s at 10\.96\.0\.9:80"
+        ):
+            proofs.prove([DEMO], ["default/a"], timeout_s=0.1)
+        backends = frozenset({Backend("10.0.1.1", 8080, "TCP")})
+        n1.frontends = [Frontend("ClusterIP", "10.96.0.9", 80, "TCP", frozenset())]
+        with pytest.raises(EnforcementNotProven, match=r"to no backend, expected 10\.0\.1\.1:8080/TCP"):
+            proofs.prove([DEMO], ["default/a"], timeout_s=0.1)
+        n1.frontends = [Frontend("ClusterIP", "10.96.0.9", 80, "TCP", backends)]
+        proof = proofs.prove([DEMO], ["default/a"], timeout_s=0.1)
+        assert proof.detail == ("services: 1 ports lead to their backends on every node",)

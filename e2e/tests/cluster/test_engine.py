@@ -76,6 +76,9 @@ class TestFailures:
         "image": ("get", lambda e: e.has_image("a:1"), "looking up image a:1"),
         "save": ("get_image", lambda e: list(e.save("a:1")), "saving image a:1"),
         "feed": ("exec_start", lambda e: e.feed("n", ["ctr", "import"], []), "ctr in container n"),
+        "attach": ("exec_start", lambda e: e.attach("n", ["python3"]), "python3 in container n"),
+        "labels": ("get", lambda e: e.labels("n"), "looking up container n"),
+        "addresses": ("get", lambda e: e.addresses("n", "kind"), "looking up container n"),
         "fed": ("exec_inspect", lambda e: e.feed("n", ["ctr", "import"], []), "ctr in container n"),
         "info": ("info", lambda e: e.info(), "asking for its info"),
         "execute": ("exec_run", lambda e: e.execute("n", ["sh", "-c", "x"]), "sh in container n"),
@@ -418,3 +421,24 @@ class TestDiskFull:
         with pytest.raises(EngineError) as caught:
             engine.ours("x")
         assert caught.value.hint == ""
+
+
+class TestPaused:
+    def test_a_container_is_frozen_and_goes_on(self, engine: Engine, fake: FakeDocker) -> None:
+        container = fake.by_name["n1"] = FakeContainer(fake, "n1")
+        calls: list[str] = []
+
+        def become(status: str) -> None:
+            calls.append(status)
+            container.status = status
+
+        container.pause = lambda: become("paused")  # type: ignore[attr-defined]
+        container.unpause = lambda: become("running")  # type: ignore[attr-defined]
+        engine.pause("n1")
+        engine.unpause("n1")
+        engine.unpause("n1")
+        assert calls == ["paused", "running"], "one that runs is left alone"
+
+    def test_one_that_is_not_there(self, engine: Engine) -> None:
+        with pytest.raises(EngineError, match="pausing n9"):
+            engine.pause("n9")

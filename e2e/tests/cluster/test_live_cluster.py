@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from cilium_e2e.cluster import relay_link
+from cilium_e2e.cluster.container_exec import Containers
 from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.hubble.relay import Tls
 from cilium_e2e.model import (
     Backend,
     Clock,
     ClusterInfo,
     ClusterStateError,
+    EngineError,
     FlowFilter,
     FlowsLost,
     HarnessError,
@@ -23,14 +27,19 @@ from cilium_e2e.model import (
     LostFlows,
     NodeInfo,
     Object,
+    OutcomeKind,
     PolicyRef,
+    Probe,
+    Protocol,
     Ref,
     Revision,
     ScenarioError,
     StreamLost,
     Target,
     TimeWindow,
+    WorldAgent,
 )
+from cilium_e2e.probe import BATCH_COMMAND, CONTAINER
 from support.memory import FakeExec, MemoryTransport, pod
 from support.recordings import FOLDER
 
@@ -41,8 +50,56 @@ INFO = ClusterInfo(
     (NodeInfo("n1", "worker", ("172.18.0.2", "fc00::2")), NodeInfo("bare", "worker", ())),
     "cilium/cilium",
     "cilium",
+    world=(WorldAgent("one", ("172.18.0.101", "fc00::101")), WorldAgent("two", ("172.18.0.102",))),
+    host_agents=(("n1", "ce2e-hosts/n1"),),
 )
 WINDOW = TimeWindow(10.0, 20.0)
+
+
+class FakeContainers:
+    """The engine's containers: an agent of the container's name answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[str, ...]]] = []
+        self.failure: HarnessError | None = None
+        self.closed = False
+
+    def exec(self, container: str, command: Sequence[str]) -> FakeExec:
+        self.asked.append((container, tuple(command)))
+        if self.failure is not None:
+            raise self.failure
+        return agent_of(container.replace("x-world-", "world:"))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def agent_of(name: str) -> FakeExec:
+    """A stream to an agent that answers one probe."""
+    hello = {"v": 1, "hello": name, "python": "3.13"}
+    outcomes = [{"kind": "connected", "answered_by": "node:n1"}]
+    answer = {"v": 1, "id": 1, "agent": name, "outcomes": outcomes}
+    return FakeExec(json.dumps(hello), json.dumps(answer))
+
+
+def answering(api: MemoryTransport, name: str) -> list[tuple[Ref, str, tuple[str, ...]]]:
+    """Have pods answer as an agent; what was asked for comes into the list."""
+    asked: list[tuple[Ref, str, tuple[str, ...]]] = []
+
+    def start(ref: Ref, container: str, command: Sequence[str]) -> FakeExec:
+        asked.append((ref, container, tuple(command)))
+        return agent_of(name)
+
+    api.on_exec = start
+    return asked
+
+
+def ask(cluster: LiveCluster, source: Target) -> str:
+    """One probe of a node's agent; answers the source, where the outcome is that node's answer."""
+    probe = Probe("p", source, Target.node("n1"), Protocol.TCP, 18080)
+    (outcome,) = cluster.prober(source).run([probe])
+    assert (outcome.kind, outcome.answered_by) == (OutcomeKind.CONNECTED, "node:n1"), outcome
+    return str(cluster.prober(source).source)  # type: ignore[attr-defined]  # the batch client's
 
 
 @pytest.fixture
@@ -51,8 +108,19 @@ def api() -> MemoryTransport:
 
 
 @pytest.fixture
-def cluster(api: MemoryTransport) -> Iterator[LiveCluster]:
-    found = LiveCluster(INFO, api, publisher=lambda: Revision("sha256:0", "tag", 1), clock=api.clock)
+def containers() -> FakeContainers:
+    return FakeContainers()
+
+
+@pytest.fixture
+def cluster(api: MemoryTransport, containers: FakeContainers) -> Iterator[LiveCluster]:
+    found = LiveCluster(
+        INFO,
+        api,
+        publisher=lambda: Revision("sha256:0", "tag", 1),
+        containers=cast("Containers", containers),
+        clock=api.clock,
+    )
     yield found
     found.close()
 
@@ -86,6 +154,10 @@ class TestAddress:
             cluster.address(Target.parse(text))
         assert caught.value.place == text
 
+    def test_an_agent_outside(self, cluster: LiveCluster) -> None:
+        assert cluster.address(Target.parse("world:one")) == "172.18.0.101"
+        assert cluster.address(Target.parse("world:two")) == "172.18.0.102"
+
     def test_what_does_not_exist(self, cluster: LiveCluster) -> None:
         with pytest.raises(KubeError, match="Pod ns/ghost"):
             cluster.address(Target.parse("ns/ghost"))
@@ -97,10 +169,62 @@ class TestProber:
         assert cluster.prober(a) is cluster.prober(Target.parse("ns/a"))
         assert cluster.prober(a) is not cluster.prober(b)
 
-    @pytest.mark.parametrize("text", ["svc:ns/s", "node:n1", "dns:example.org", "world:w"])
-    def test_only_pods_can_ask(self, cluster: LiveCluster, text: str) -> None:
-        with pytest.raises(ScenarioError, match="expected a pod as source"):
+    @pytest.mark.parametrize("text", ["svc:ns/s", "dns:example.org"])
+    def test_what_cannot_ask(self, cluster: LiveCluster, text: str) -> None:
+        with pytest.raises(
+            ScenarioError, match="expected a pod, a node or an agent outside the cluster"
+        ) as error:
             cluster.prober(Target.parse(text))
+        assert error.value.place == f"source {text}"
+
+    @pytest.mark.parametrize(
+        ("text", "there", "needs"),
+        [("node:bare", "n1", "host-agents"), ("world:three", "one, two", "world")],
+    )
+    def test_where_no_agent_is(
+        self, containers: FakeContainers, cluster: LiveCluster, text: str, there: str, needs: str
+    ) -> None:
+        with pytest.raises(ScenarioError) as caught:
+            cluster.prober(Target.parse(text))
+        assert str(caught.value) == (
+            f"source {text}: no agent is there; such agents are here: {there}. "
+            f'A test that needs one is marked requires("{needs}").'
+        )
+
+    def test_without_an_engine_nobody_is_outside(self, api: MemoryTransport) -> None:
+        found = LiveCluster(replace(INFO, world=()), api, publisher=lambda: Revision("sha256:0", "tag", 1))
+        with pytest.raises(ScenarioError, match="such agents are here: none"):
+            found.prober(Target.world("one"))
+        found.close()
+
+    def test_a_pod_asks_from_its_container(self, cluster: LiveCluster, api: MemoryTransport) -> None:
+        asked = answering(api, "ns/a")
+        assert ask(cluster, Target.parse("ns/a")) == "ns/a"
+        assert asked == [(Ref("v1", "Pod", "a", "ns"), CONTAINER, tuple(BATCH_COMMAND))]
+
+    def test_a_node_asks_from_its_agent_s_pod(self, cluster: LiveCluster, api: MemoryTransport) -> None:
+        asked = answering(api, "node:n1")
+        assert ask(cluster, Target.node("n1")) == "node:n1"
+        assert asked == [(Ref("v1", "Pod", "n1", "ce2e-hosts"), CONTAINER, tuple(BATCH_COMMAND))]
+
+    def test_an_agent_outside_asks_from_its_container(
+        self, cluster: LiveCluster, api: MemoryTransport, containers: FakeContainers
+    ) -> None:
+        assert ask(cluster, Target.world("two")) == "world:two"
+        assert containers.asked == [("x-world-two", tuple(BATCH_COMMAND))]
+        assert [call for call in api.calls if call[0] == "exec"] == []
+
+    def test_a_lost_container_is_no_denial(self, cluster: LiveCluster, containers: FakeContainers) -> None:
+        containers.failure = EngineError("the container engine failed", place="container x-world-one")
+        source = Target.world("one")
+        probe = Probe("p", source, Target.node("n1"), Protocol.TCP, 18080)
+        (outcome,) = cluster.prober(source).run([probe])
+        assert outcome.kind is OutcomeKind.INFRA_ERROR
+        assert "container x-world-one: the container engine failed" in outcome.detail
+
+    def test_containers_are_given_back(self, cluster: LiveCluster, containers: FakeContainers) -> None:
+        cluster.close()
+        assert containers.closed
 
     def test_no_stream_is_opened_before_it_is_needed(
         self, cluster: LiveCluster, api: MemoryTransport
@@ -116,9 +240,15 @@ class FakeRelay:
     failure: ClassVar[HarnessError | None]
 
     def __init__(
-        self, address: Callable[[], str], *, poke: Callable[[Sequence[str]], None], clock: Clock
+        self,
+        address: Callable[[], str],
+        *,
+        tls: Callable[[], Tls | None],
+        poke: Callable[[Sequence[str]], None],
+        clock: Clock,
     ) -> None:
         self.connect = address
+        self.tls = tls
         self.poke = poke
         self.clock = clock
         self.address = ""
@@ -343,11 +473,19 @@ class TestAgents:
         api.put(agent)
         rules, _, _ = (FOLDER / "cilium-dbg-policy-get.txt").read_text().rpartition("Revision: ")
         endpoints = (FOLDER / "cilium-dbg-endpoint-list-demo-policy.json").read_text()
+        addresses = {
+            address["ipv4"]: entry["status"]["identity"]["id"]
+            for entry in json.loads(endpoints)
+            for address in entry["status"]["networking"]["addressing"]
+            if "ipv4" in address
+        }
+        ipcache = json.dumps({f"{ip}/32": [f"identity={number}"] for ip, number in addresses.items()})
 
         def answer(ref: Ref, container: str, command: Any) -> FakeExec:
             if "endpoint" in command:
                 return FakeExec(*endpoints.splitlines())
-            return FakeExec(json.dumps({"policy": rules, "revision": 4}))
+            policies = json.dumps({"policy": rules, "revision": 4})
+            return FakeExec(policies, *endpoints.splitlines(), ipcache, "[]")
 
         api.on_exec = answer
 

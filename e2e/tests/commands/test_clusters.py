@@ -173,7 +173,8 @@ class TestDelete:
         made.fails = {"delete ce2e-a": EngineError("device busy")}
         done = run("delete", "ce2e-a")
         assert done.code == EXIT_INTERRUPTED
-        assert "kind delete cluster --name ce2e-a; docker rm -f ce2e-a-artifacts" in done.err
+        by_hand = "docker ps -aq --filter label=io.cilium-e2e.run=ce2e-a |"
+        assert f"kind delete cluster --name ce2e-a; {by_hand}" in done.err
         assert made.log[-1] == "closed"
         assert made.registry.find("ce2e-a") is not None
 
@@ -212,7 +213,7 @@ class TestSweep:
         made.fails = {"remove ce2e-dead-artifacts": EngineError("device busy")}
         done = run("sweep")
         assert done.code == EXIT_INTERRUPTED
-        assert "docker rm -f ce2e-dead-artifacts" in done.err
+        assert "label=io.cilium-e2e.run=ce2e-dead |" in done.err
 
     def test_names_are_not_for_it(self, made, run):
         made.record("ce2e-a")

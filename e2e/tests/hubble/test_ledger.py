@@ -171,3 +171,23 @@ def test_complete_flows_are_waited_for_and_without_loss():
     assert source.waited == 2
     with pytest.raises(FlowsLost, match=r"5 on a \(OBSERVER_EVENTS_QUEUE\)"):
         complete_flows(Source([LostFlows("OBSERVER_EVENTS_QUEUE", 5, "a", 1.5)]), TimeWindow(1, 2))
+
+
+def test_a_flow_is_read_once_and_only_when_its_window_is_asked_for():
+    ledger = Ledger(max_flows=10)
+    reading = ledger.begin(live=True, now_s=0.0)
+    read = []
+
+    def reader(time_s):
+        def read_it():
+            read.append(time_s)
+            return Flow(time_s, FlowVerdict.FORWARDED, FlowPeer(), FlowPeer(), node="n", uuid=str(time_s))
+
+        return read_it
+
+    for time_s in (1.0, 2.0, 3.0):
+        ledger.take("n", time_s, str(time_s), reading, reader(time_s))
+    assert read == []
+    for _ in range(2):
+        assert [flow.time_s for flow in ledger.flows(TimeWindow(1.5, 2.5), FlowFilter())] == [2.0]
+    assert read == [2.0]

@@ -49,7 +49,7 @@ def test_what_is_no_denial(protocol, seen):
 
 
 @given(
-    st.sampled_from(["connected", "denied", "timeout", "refused", "http(200)", "dns(NOERROR)"]),
+    st.sampled_from(["connected", "denied", "unanswered", "timeout", "refused", "http(200)", "dns(NOERROR)"]),
     st.sampled_from(list(Protocol)),
 )
 def test_an_infra_error_meets_no_expectation(text, protocol):
@@ -63,6 +63,9 @@ def test_an_infra_error_meets_no_expectation(text, protocol):
         ("connected", Protocol.HTTP, outcome("http", status=204)),
         ("connected", Protocol.DNS, outcome("dns", rcode="NOERROR")),
         ("refused", Protocol.TCP, outcome("refused")),
+        ("unanswered", Protocol.TCP, outcome("timeout")),
+        ("unanswered", Protocol.UDP, outcome("refused")),
+        ("unanswered", Protocol.HTTP, outcome("unreachable")),
         ("http(404)", Protocol.HTTP, outcome("http", status=404)),
         ("dns(NXDOMAIN)", Protocol.DNS, outcome("dns", rcode="NXDOMAIN")),
     ],
@@ -70,6 +73,20 @@ def test_an_infra_error_meets_no_expectation(text, protocol):
 def test_exact_expectations(text, protocol, seen):
     assert Expectation.parse(text).met_by(protocol, seen)
     assert not Expectation.parse(text).met_by(protocol, outcome("reset"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "seen"),
+    [
+        (Protocol.TCP, outcome("connected")),
+        (Protocol.HTTP, outcome("http", status=403)),
+        (Protocol.HTTP, outcome("http", status=503)),
+        (Protocol.DNS, outcome("dns", rcode="REFUSED")),
+        (Protocol.TCP, outcome("reset")),
+    ],
+)
+def test_what_somebody_answered(protocol, seen):
+    assert not Expectation.parse("unanswered").met_by(protocol, seen)
 
 
 @pytest.mark.parametrize("text", ["", "infra_error", "http", "http(x)", "dns()", "dropped", "Connected"])
@@ -87,3 +104,5 @@ def test_a_probe_of_a_destination():
 def test_an_outcome_in_words():
     text = str(outcome("http", status=403, answered_by="x/a", elapsed_s=0.25, detail="Forbidden"))
     assert text == "http(403) by x/a after 0.250 s (Forbidden)"
+    text = str(outcome("connected", answered_by="x/a", seen_from="10.0.0.1", elapsed_s=0.25))
+    assert text == "connected by x/a seen from 10.0.0.1 after 0.250 s"

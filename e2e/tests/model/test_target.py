@@ -12,6 +12,7 @@ targets = st.one_of(
     st.builds(Target.node, subdomain),
     st.builds(Target.world, label),
     st.builds(Target.dns, subdomain),
+    st.builds(Target.address, st.ip_addresses().map(str)),
 )
 destinations = st.one_of(
     st.builds(
@@ -57,6 +58,8 @@ def test_any_text_is_a_destination_or_an_input_error(text):
         ("svc:kube-system/kube-dns", TargetKind.SERVICE, "kube-system", "kube-dns"),
         ("node:lab-worker", TargetKind.NODE, "", "lab-worker"),
         ("world:outside", TargetKind.WORLD, "", "outside"),
+        ("ip:10.0.0.1", TargetKind.ADDRESS, "", "10.0.0.1"),
+        ("ip:fd00::1", TargetKind.ADDRESS, "", "fd00::1"),
         (
             "dns:kubernetes.default.svc.cluster.local.",
             TargetKind.DNS,
@@ -69,7 +72,13 @@ def test_each_form(text, kind, namespace, name):
     assert Target.parse(text) == Target(kind, name, namespace)
 
 
-@pytest.mark.parametrize("text", ["", "demo", "Default/demo", "svc:demo", "node:a/b", "pod:a/b", "a/b/c"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "demo", "Default/demo", "svc:demo", "node:a/b", "pod:a/b", "a/b/c"),
+        *("ip:", "ip:10.0.0", "ip:fd00:0::1", "ip:fe80::1%eth0", "ip:10.0.0.1/8", "ip:bad"),
+    ],
+)
 def test_what_is_no_target(text):
     with pytest.raises(InputError, match="expected ns/pod"):
         Target.parse(text)
@@ -90,6 +99,12 @@ def test_what_is_no_target(text):
 def test_what_is_no_destination(text, says):
     with pytest.raises(InputError, match=says):
         Destination.parse(text)
+
+
+def test_the_port_comes_after_the_last_colon():
+    destination = Destination.parse("ip:fd00::1:8080/TCP")
+    assert (destination.target, destination.port) == (Target.address("fd00::1"), 8080)
+    assert Destination.parse("ip:fd00::1:ICMP").target == Target.address("fd00::1")
 
 
 def test_a_namespace_where_none_belongs():

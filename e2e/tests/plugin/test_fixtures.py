@@ -6,16 +6,23 @@ import contextlib
 
 import pytest
 
-from cilium_e2e.model import Target
+from cilium_e2e.model import ClusterStateError, Target
 from cilium_e2e.plugin import fixtures
 
 
 class FakeCluster:
     """Says when it is closed."""
 
+    relay_is_away = False
+
     def __init__(self, log):
         self.log = log
         self.api = "the api"
+
+    def relay(self):
+        self.log.append("stream")
+        if self.relay_is_away:
+            raise ClusterStateError("expected a running pod with k8s-app=hubble-relay, found none")
 
     def close(self):
         self.log.append("closed")
@@ -70,6 +77,50 @@ def test_another_namespace(make_namespace, agents):
         "gone ce2e-main-agents",
         "closed",
     ]
+
+
+def test_the_flow_stream_is_open_before_any_lab_and_once_a_worker(nested, log):
+    nested.tests("""
+def test_without_a_lab(cluster):
+    assert cluster.log == []
+
+def test_first(cluster, lab):
+    assert cluster.log == ["stream"]
+    assert lab.evidence.notes == {}
+
+def test_second(cluster, lab):
+    assert cluster.log == ["stream"]
+""")
+    nested.run().assert_outcomes(passed=3)
+
+
+def test_a_relay_that_is_away_breaks_no_test_and_is_told_in_each(nested, log, monkeypatch):
+    monkeypatch.setattr(FakeCluster, "relay_is_away", True)
+    nested.tests("""
+@pytest.mark.parametrize("number", [1, 2])
+def test_lab(cluster, lab, number):
+    assert cluster.log == ["stream"]
+    assert lab.evidence.notes == {
+        "hubble": "no flow stream was open from the start: "
+        "expected a running pod with k8s-app=hubble-relay, found none"
+    }
+""")
+    nested.run().assert_outcomes(passed=2)
+
+
+def test_a_release_without_relay_has_no_stream(nested, log):
+    nested.tests("""
+import dataclasses
+
+@pytest.fixture(scope="session")
+def handle(handle):
+    return dataclasses.replace(handle, info=dataclasses.replace(handle.info, features=frozenset()))
+
+def test_lab(cluster, lab):
+    assert cluster.log == []
+    assert lab.evidence.notes == {}
+""")
+    nested.run().assert_outcomes(passed=1)
 
 
 def test_the_tree_is_loaded_once(nested, root):

@@ -71,6 +71,27 @@ def test_collecting_only_makes_no_cluster_and_lists_the_skips(nested, root):
     )
 
 
+AGENTS_ELSEWHERE = """
+@pytest.mark.requires("world", "host-agents", "outside-zone")
+def test_needs_agents_elsewhere():
+    event("ran")
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "lacks"),
+    [("auto", ""), ("kind", ""), ("existing", "world, host-agents, outside-zone")],
+)
+def test_a_listing_knows_what_a_cluster_made_here_has(nested, root, backend, lacks):
+    """Of an existing one only a look at it can tell."""
+    nested.tests(AGENTS_ELSEWHERE)
+    result = nested.run("--collect-only", "-q", f"--repository={root}", backend=backend)
+    assert result.ret == pytest.ExitCode.OK
+    what = f"1*test_needs_agents_elsewhere: {LACKS_TWO.format(lacks)}" if lacks else "none"
+    assert f"would be skipped: {what.partition('*')[0]}" in result.stdout.str()
+    assert what.rpartition("*")[2] in result.stdout.str()
+
+
 def test_collecting_from_a_tree_that_cannot_be_used(nested, text_of):
     nested.tests(TESTS)
     result = nested.run("--collect-only", f"--clusters={nested.pytester.path}")

@@ -46,7 +46,7 @@ def test_answers_with_its_name(loopback, protocol, host):
     outcome = loopback.ask(protocol)
     assert outcome.kind is OutcomeKind.CONNECTED
     assert outcome.answered_by == loopback.name
-    assert outcome.source_ip == outcome.destination_ip == host
+    assert outcome.source_ip == outcome.destination_ip == outcome.seen_from == host
     assert outcome.source_port > 0
     assert 0 < outcome.elapsed_s < 2
 
@@ -54,6 +54,7 @@ def test_answers_with_its_name(loopback, protocol, host):
 def test_http_reports_status_and_who_answered(loopback):
     ok = loopback.ask(HTTP)
     assert (ok.kind, ok.status, ok.answered_by, ok.connected) == (OutcomeKind.HTTP, 200, loopback.name, True)
+    assert ok.seen_from == "127.0.0.1"
     forbidden = loopback.ask(HTTP, path="/status/403", method="PUT", headers=(("X-Who", "me"),))
     assert (forbidden.status, forbidden.connected) == (403, False)
     assert loopback.ask(HTTP, path="/echo").status == 200
@@ -69,6 +70,28 @@ def test_http_says_which_server_answered_instead(loopback):
     with listener(answer=envoy) as port:
         outcome = loopback.ask(HTTP, port=port)
     assert (outcome.status, outcome.answered_by, outcome.detail) == (403, "", "server: envoy")
+    assert outcome.seen_from == ""
+
+
+@pytest.mark.parametrize("rest", [b"", b" 0123456789abcdef", b" 10.0.0.300"])
+def test_an_answer_without_the_asking_address_is_one_all_the_same(loopback, rest):
+    """An agent of another version, or somebody who imitates one."""
+
+    def answer(sock):
+        peer, _ = sock.accept()
+        with peer:
+            peer.sendall(b"cilium-e2e-agent/1 a/b" + rest + b"\n")
+            peer.recv(100)
+
+    with listener(answer=answer) as port:
+        outcome = loopback.ask(TCP, port=port)
+    assert (outcome.kind, outcome.answered_by) == (OutcomeKind.CONNECTED, "a/b")
+    assert outcome.seen_from == ""
+
+
+def test_an_address_is_dialled_as_it_is(loopback):
+    outcome = loopback.ask(TCP, target=Target.address("::1"))
+    assert (outcome.answered_by, outcome.destination_ip, outcome.seen_from) == (loopback.name, "::1", "::1")
 
 
 @pytest.mark.parametrize("protocol", [TCP, UDP])

@@ -16,7 +16,7 @@ from cilium_e2e.model import (
     Target,
     WaitTimeout,
 )
-from cilium_e2e.probe import BatchClient
+from cilium_e2e.probe import BatchClient, known_agent
 
 HELLO = '{"v":1,"hello":"ns/a","python":"3.13.1"}'
 SOURCE, TARGET = Target.pod("ns", "a"), Target.pod("ns", "b")
@@ -183,3 +183,23 @@ def test_a_real_agent_that_is_killed_is_started_again(loopback):
     assert loopback.client.run([tcp])[0].kind is OutcomeKind.CONNECTED
     assert loopback.client.reopened == 1
     assert len(loopback.streams) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "protocol", "port", "agent"),
+    [
+        ("ns/b", Protocol.TCP, 1, True),
+        ("world:one", Protocol.HTTP, 8081, True),
+        ("node:n1", Protocol.TCP, 18080, True),
+        ("node:n1", Protocol.UDP, 18080, True),
+        ("node:n1", Protocol.HTTP, 18081, True),
+        ("node:n1", Protocol.TCP, 30080, False),
+        ("node:n1", Protocol.UDP, 18081, False),
+        ("node:n1", Protocol.TCP, 10250, False),
+        ("svc:ns/s", Protocol.TCP, 18080, False),
+        ("dns:one.e2e.test", Protocol.TCP, 8080, False),
+    ],
+)
+def test_who_is_known_to_be_an_agent(target, protocol, port, agent):
+    """On other ports of a node something else answers, and a handshake with it is an answer."""
+    assert known_agent(Probe("p", SOURCE, Target.parse(target), protocol, port)) is agent

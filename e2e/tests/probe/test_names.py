@@ -65,9 +65,10 @@ def resolver(tmp_path, monkeypatch):
         thread.join()
 
 
-def find(host, *, timeout=2.0):
+def find(host, *, timeout=2.0, **more):
     async def run():
-        return await names.resolve(Shot({"protocol": "tcp", "timeout": timeout, "source_port": 1}), host)
+        spec = {"protocol": "tcp", "timeout": timeout, "source_port": 1, **more}
+        return await names.resolve(Shot(spec), host)
 
     return asyncio.run(run())
 
@@ -86,6 +87,21 @@ def find(host, *, timeout=2.0):
 def test_found(resolver, host, address, questions):
     assert find(host) == address
     assert resolver == questions
+
+
+def test_a_name_with_dots_is_searched_for_when_that_is_asked(resolver):
+    """``short.ns`` is below ``svc``, as the C library finds it with Kubernetes' ``ndots:5``."""
+    assert find("short.ns", search=True) == "10.1.2.4"
+    assert resolver == [("short.ns.ns.svc", 1), ("short.ns.svc", 1)]
+    resolver.clear()
+    with pytest.raises(Ended):
+        find("short.ns")
+    assert resolver == [("short.ns", 1)]
+
+
+def test_a_name_that_no_search_domain_has_is_asked_for_as_it_is(resolver):
+    assert find("one.example", search=True) == "10.1.2.3"
+    assert resolver[-1] == ("one.example", 1)
 
 
 @pytest.mark.parametrize(

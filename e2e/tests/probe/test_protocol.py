@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +28,7 @@ def outcomes(draw):
         source_ip=draw(TEXT),
         source_port=draw(st.integers(0, 65535)),
         destination_ip=draw(TEXT),
+        seen_from=draw(TEXT),
         elapsed_s=draw(st.floats(0, 100)),
         status=draw(st.integers(100, 599)) if kind is OutcomeKind.HTTP else 0,
         rcode=draw(st.sampled_from(["NOERROR", "REFUSED"])) if kind is OutcomeKind.DNS else "",
@@ -100,3 +102,9 @@ def test_dns_probes_ask_a_server_or_the_own_resolver():
     own = Probe("o", SOURCE, Target.dns("two.example"), Protocol.DNS, 53)
     spec = encode_probe(own, host="two.example", agent=False)
     assert (spec["host"], spec["name"]) == ("", "two.example")
+
+
+def test_names_are_searched_for_only_where_asked():
+    probe = Probe("s", SOURCE, Target.dns("demo.ns"), Protocol.TCP, 80, Request(search=True))
+    assert encode_probe(probe, host="demo.ns", agent=False)["search"] is True
+    assert "search" not in encode_probe(replace(probe, request=Request()), host="demo.ns", agent=False)

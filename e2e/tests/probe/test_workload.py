@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cilium_e2e.probe import BATCH_COMMAND, CONFIG_MAP, IMAGE, Port, agent_files, config_map, pod, service
 
 
@@ -56,6 +58,14 @@ def test_host_network_agents_set_no_sysctl():
     assert spec["dnsPolicy"] == "ClusterFirstWithHostNet"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "$(POD_NAMESPACE)/$(POD_NAME)"), ({"agent": "node:n1"}, "node:n1")]
+)
+def test_what_an_agent_answers_with(given, expected):
+    (container,) = pod("ns", "a", **given)["spec"]["containers"]
+    assert [e["value"] for e in container["env"] if e["name"] == "AGENT_NAME"] == [expected]
+
+
 def test_the_config_map_holds_the_source_and_fits():
     source = config_map("ns")
     assert source["metadata"]["name"] == CONFIG_MAP
@@ -82,3 +92,15 @@ def test_services():
     )["spec"]
     assert (special["clusterIP"], special["sessionAffinity"]) == ("None", "ClientIP")
     assert special["ipFamilyPolicy"] == "PreferDualStack"
+    assert not {"ipFamilies", "externalTrafficPolicy"} & special.keys()
+    local = service(
+        "ns",
+        "demo",
+        selector={},
+        ports=[Port(80)],
+        kind="NodePort",
+        ip_families=("IPv6", "IPv4"),
+        external_traffic_policy="Local",
+    )["spec"]
+    assert local["ipFamilies"] == ["IPv6", "IPv4"]
+    assert (local["type"], local["externalTrafficPolicy"]) == ("NodePort", "Local")

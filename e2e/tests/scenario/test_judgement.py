@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -69,8 +70,22 @@ def test_a_flap_is_counted_and_holding_starts_anew(scripted):
     entry = judgement.judged[0]
     assert (entry.met, entry.flaps) == (True, 2)
     assert cluster.rounds[FRONTEND] == 8
-    assert str(entry).endswith("; flapped 2 times")
+    assert str(entry).endswith("; flapped 2 times (rounds 2, 5)")
+    assert (entry.lost_in, judgement.rounds) == ((2, 5), 8)
+    assert entry.converged_s == judgement.converged_s
     assert judgement.converged_s == pytest.approx(6.2), "the time of the last convergence"
+
+
+def test_each_check_says_when_it_was_met_for_good(scripted):
+    slow, quick = check(port=8081), check()
+
+    def answer(number, probe):
+        return outcome(probe, UP if probe.port == 8080 or number >= 2 else DOWN)
+
+    judgement = judge(scripted(answer), [slow, quick])
+    assert [entry.converged_s for entry in judgement.judged] == [pytest.approx(3.2), pytest.approx(1.0)]
+    never = judge(scripted(script([DOWN])), [slow], converge_s=1.0)
+    assert never.judged[0].converged_s is None
 
 
 def test_what_never_converges_ends_when_time_is_up(scripted):
@@ -136,6 +151,24 @@ def test_the_right_one_must_answer(by, answered, met):
     assert wanted.met_by(outcome(wanted.probe, UP, answered_by=answered)) is met
 
 
+@pytest.mark.parametrize(
+    ("by", "answered", "seen_from", "met"),
+    [
+        ((), "x/a", "10.0.0.1", True),
+        ((), "x/a", "10.0.0.3", False),
+        ((), "", "", False),
+        (("x/a",), "x/a", "10.0.0.2", True),
+        (("x/a",), "x/b", "10.0.0.2", False),
+    ],
+)
+def test_the_source_must_be_seen_under_the_right_address(by, answered, seen_from, met):
+    wanted = replace(check(by=by), seen_from=frozenset({"10.0.0.1", "10.0.0.2"}))
+    assert wanted.met_by(outcome(wanted.probe, UP, answered_by=answered, seen_from=seen_from)) is met
+    assert replace(wanted, expected=DENIED).met_by(outcome(wanted.probe, DOWN))
+    text = str(Judged(wanted, outcome(wanted.probe, UP, seen_from="10.0.0.3"), met=False, flaps=0))
+    assert "seen from 10.0.0.1 or 10.0.0.2, seen connected seen from 10.0.0.3" in text
+
+
 def test_nobody_has_to_answer_a_denied_probe():
     wanted = check(DENIED, by=("default/demo",))
     assert wanted.met_by(outcome(wanted.probe, DOWN))
@@ -186,6 +219,8 @@ def test_met_means_that_the_last_rounds_all_were(rounds, hold):
     cluster = SimpleNamespace(clock=clock, prober=lambda _: SimpleNamespace(run=run))
     entry = judge(cluster, [check()], converge_s=30.0, hold=hold).judged[0]
     assert entry.met == (seen[-hold - 1 :] == [UP] * (hold + 1))
+    assert entry.flaps == len(entry.lost_in)
+    assert (entry.converged_s is not None) == entry.met
     assert entry.flaps == sum(a is UP and b is DOWN for a, b in itertools.pairwise(seen))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cilium_e2e.cluster.enforcement import prove
+from cilium_e2e.cluster.enforcement import Enforcement
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     EXIT_USAGE,
@@ -108,7 +108,30 @@ def test_stored_and_enforced(api, kube, agents):
     assert proof.realized_s == 0.25
     assert [obj["spec"] for obj in api.applied] == [INVALID["spec"]]
     assert agents.asked[0][:2] == ([ref], PODS)
-    assert [method for method, _ in api.calls] == ["apply"], "its status is of no interest"
+    assert [method for method, _ in api.calls] == ["get", "apply"], "its status is of no interest"
+
+
+def test_a_policy_that_exists_is_proven_as_it_is_before_it_is_changed(api, kube, agents):
+    """Only so can the agents be seen to take the change: its UID stays."""
+    agents.enforced_at = 1000.0
+    enforce(agents, kube, policy(), PODS)
+    changed = policy()
+    changed["spec"] = {**changed["spec"], "endpointSelector": {"matchLabels": {"app": "changed"}}}
+    enforce(agents, kube, changed, PODS)
+    asked = [(policies[0].generation, endpoints) for policies, endpoints, _ in agents.asked]
+    assert asked == [(1, PODS), (1, []), (2, PODS)]
+
+
+def test_a_refused_policy_can_be_corrected(api, kube, agents):
+    """What was refused is held by nobody, and nobody waits for it longer than it takes to see that."""
+    agents.enforced_at = 1001.5
+    api.put({**policy(), "metadata": {**policy()["metadata"], "uid": "uid-1", "generation": 1}})
+    judged(api, "False")()
+    corrected = policy()
+    corrected["spec"] = {**corrected["spec"], "endpointSelector": {"matchLabels": {"app": "changed"}}}
+    enforce(agents, kube, corrected, PODS)
+    asked = [(policies[0].generation, endpoints) for policies, endpoints, _ in agents.asked]
+    assert asked == [(1, []), (2, PODS)]
 
 
 @pytest.mark.parametrize("after_s", [0.9, 5.0, 29.5])
@@ -204,7 +227,7 @@ def test_with_the_real_proof_a_refused_policy_is_held_by_no_agent(api, kube):
         clock = api.clock
 
         def prove(self, policies, endpoints, *, gone=False, timeout_s=30.0):
-            return prove(Held(), api.clock, policies, endpoints, gone=gone, timeout_s=timeout_s)
+            return Enforcement(kube, Held()).prove(policies, endpoints, gone=gone, timeout_s=timeout_s)
 
     api.later(0.1, judged(api, "False"))
     with pytest.raises(PolicyError, match="value out of range"):

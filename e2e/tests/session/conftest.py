@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from cilium_e2e.cluster import outside_zone
 from cilium_e2e.cluster.engine import NodeContainer
-from cilium_e2e.model import KubeError, ObjectList
+from cilium_e2e.model import KubeError, ObjectList, WorldAgent
 from cilium_e2e.session import Options, attach, existing, install, prepare, start, teardown
 
 FILES = {
@@ -146,6 +147,10 @@ class World:
     unready: set[str] = field(default_factory=set)
     mine: str = "ce2e-test"
     engine: type | None = None
+    agents: tuple = (WorldAgent("one", ("172.18.0.101",)), WorldAgent("two", ("172.18.0.102",)))
+    world_of: tuple = ()
+    forwarded: tuple = ()
+    check: Callable[[], None] | None = None
     idle: threading.Event = field(default_factory=threading.Event)
 
     def step(self, name: str) -> None:
@@ -261,6 +266,27 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
             step("put")
             made.served.update(files)
 
+    class WorldAgents:
+        def __init__(self, engine, cluster, *, image, ip_family):
+            made.world_of = (cluster, image, ip_family)
+
+        def start(self):
+            step("world")
+            return made.agents
+
+    class HostAgents:
+        def __init__(self, kube, *, image):
+            self.image = image
+
+        def start(self, nodes, *, timeout_s, check):
+            made.check = check
+            step("hosts")
+            return tuple((node, f"ce2e-hosts/{node}") for node in nodes)
+
+    def forward(kube, zone, address):
+        made.forwarded = (zone, address)
+        step("zone")
+
     class LiveTransport:
         def __init__(self, kubeconfig, *, context=""):
             step("connect")
@@ -321,6 +347,12 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
     monkeypatch.setattr(install, "image_loader", SimpleNamespace(load=made.load))
     endpoint = SimpleNamespace(PORT=7445, install=lambda *_: step("endpoint"))
     monkeypatch.setattr(install, "node_endpoint", endpoint)
+    monkeypatch.setattr(install, "WorldAgents", WorldAgents)
+    monkeypatch.setattr(install, "HostAgents", HostAgents)
+    zone = SimpleNamespace(
+        forward=forward, wait_dns=lambda *_, **__: step("dns"), difference=outside_zone.difference
+    )
+    monkeypatch.setattr(install, "outside_zone", zone)
     # In place of the module: importing the real one takes seconds.
     monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=LiveTransport))
     monkeypatch.delenv("DOCKER_HOST", raising=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import SimpleNamespace
 
@@ -23,7 +24,7 @@ from cilium_e2e.model import (
 from cilium_e2e.session import Handle, Options, existing
 from cilium_e2e.session.attach import attach
 from cilium_e2e.session.existing import ExistingSession
-from support.memory import MemoryTransport, pod
+from support.memory import MemoryTransport, obliging, pod
 
 READY = {"type": "Ready", "status": "True"}
 
@@ -58,13 +59,15 @@ def release(**ready):
 
 @pytest.fixture
 def api():
-    return MemoryTransport(
-        node("a", **{"node-role.kubernetes.io/control-plane": ""}),
-        node("b"),
-        agent("cilium-1"),
-        agent("cilium-2"),
-        agent("relay", app="hubble-relay"),
-        release(),
+    return obliging(
+        MemoryTransport(
+            node("a", **{"node-role.kubernetes.io/control-plane": ""}),
+            node("b"),
+            agent("cilium-1"),
+            agent("cilium-2"),
+            agent("relay", app="hubble-relay"),
+            release(),
+        )
     )
 
 
@@ -125,14 +128,83 @@ def test_what_it_is(session, api, tmp_path):
     assert Handle.from_data(handle.to_data()) == handle
 
 
-def test_it_only_looks_and_nothing_is_ever_deleted(session, api, tmp_path):
+def test_nothing_is_made_but_a_namespace_of_its_own_and_nothing_else_deleted(session, api, tmp_path):
     run = session()
-    run.start()
+    handle = run.start()
+    agents = dict(handle.info.host_agents)
+    assert sorted(agents) == ["a", "b"]
+    (name,) = {pod.partition("/")[0] for pod in agents.values()}
+    assert re.fullmatch("ce2e-hosts-[0-9a-f]{6}", name)
+    assert Capability.HOST_AGENTS in handle.info.capabilities
+    assert not {Capability.WORLD, Capability.OUTSIDE_ZONE} & handle.info.capabilities
+    made = {(obj["kind"], obj["metadata"].get("namespace", obj["metadata"]["name"])) for obj in api.applied}
+    assert made == {("Namespace", name), ("ConfigMap", name), ("Pod", name)}
+    assert "delete" not in methods(api)
     run.stop()
     run.stop()
-    assert methods(api) <= {"get", "list", "watch"}
+    assert [call for call in api.calls if call[0] == "delete"] == [("delete", f"Namespace {name}")]
+    assert "patch" not in methods(api)
     assert api.closed
     assert not (tmp_path / "state").exists()
+
+
+def test_runs_keep_apart(session):
+    names = {session()._hosts for _ in range(3)}
+    assert len(names) == 3
+
+
+FORBIDDEN = (
+    'pods "a" is forbidden: violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'
+)
+
+
+@pytest.mark.parametrize("kind", ["Namespace", "Pod"])
+@pytest.mark.parametrize("status", [400, 403, 422])
+def test_host_networking_that_is_refused_is_said_and_the_run_goes_on(session, api, kind, status):
+    api.fail("apply", KubeError(status, "Forbidden", FORBIDDEN, place="Pod a"), kind=kind, times=99)
+    run = session()
+    handle = run.start()
+    assert handle.info.host_agents == ()
+    assert handle.info.capabilities == {Capability.MULTI_NODE}
+    (line,) = [line for line in session.said if "no agents on the nodes' own networks" in line]
+    assert FORBIDDEN in line
+    assert api.calls[-1] == ("delete", f"Namespace {run._hosts}"), "what of it was made is gone at once"
+    run.stop()
+    assert [call[0] for call in api.calls].count("delete") == 1
+
+
+def test_agents_that_find_no_place_on_a_node(session, api):
+    """Another run has the ports, for one; a pending pod stays pending."""
+    oblige = api.on_apply
+    api.on_apply = lambda obj: None if obj["metadata"]["name"] == "b" else oblige(obj)
+    handle = session().start()
+    assert handle.info.host_agents == ()
+    (line,) = [line for line in session.said if "no agents on the nodes' own networks" in line]
+    assert "expected an agent on the network of each node (a, b) within 5 s" in line
+    assert "b unknown" in line
+
+
+def test_what_cannot_be_cleaned_up_is_said_too(session, api):
+    api.fail("apply", KubeError(403, "Forbidden", FORBIDDEN), kind="Pod", times=99)
+    api.fail("delete", KubeError(403, "Forbidden", "cannot delete"), kind="Namespace")
+    run = session()
+    run.start()
+    assert f"namespace {run._hosts} may be left behind: cannot delete" in session.said
+
+
+@pytest.mark.parametrize("error", [KubeError(500, "InternalError", "etcd is gone"), KeyboardInterrupt()])
+def test_what_goes_wrong_otherwise_ends_the_run_and_leaves_nothing(session, api, error):
+    """An API server that is ill is no admission that refuses."""
+
+    def fail(obj):
+        raise error
+
+    api.on_apply = fail
+    run = session()
+    with pytest.raises(type(error)):
+        run.start()
+    assert api.calls[-1] == ("delete", f"Namespace {run._hosts}")
+    assert api.closed
 
 
 @pytest.mark.parametrize(
@@ -151,7 +223,7 @@ def test_what_it_can_do_is_seen_on_itself(session, api, nodes, addresses, expect
         api.put(found)
     if nodes == 1:
         api.remove(Ref("v1", "Node", "b"))
-    assert session().start().info.capabilities == expected
+    assert session().start().info.capabilities == expected | {Capability.HOST_AGENTS}
 
 
 def test_its_tree_is_published_by_its_own_flux(session, api):

@@ -8,7 +8,7 @@ import execnet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cilium_e2e.model import Backend, Capability, ClusterInfo, Difference, NodeInfo
+from cilium_e2e.model import Backend, Capability, ClusterInfo, Difference, NodeInfo, WorldAgent
 from cilium_e2e.session import Handle
 
 text = st.text(max_size=12)
@@ -22,6 +22,8 @@ infos = st.builds(
         tuple
     ),
     release=text,
+    world=st.lists(st.builds(WorldAgent, text, st.lists(text, max_size=2).map(tuple)), max_size=2).map(tuple),
+    host_agents=st.lists(st.tuples(text, text), max_size=few).map(tuple),
     cilium_namespace=text,
     capabilities=st.frozensets(st.sampled_from(Capability)),
     features=st.frozensets(text, max_size=few),

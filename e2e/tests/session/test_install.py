@@ -31,9 +31,9 @@ def run(world, prepared, timeline, tmp_path):
 
     def call(*, again=False):
         made = call.made = Installation(prepared, world.engine(), "x", timeline, world.said.append)
-        kube, differences = made.run(tmp_path / "kubeconfig", again=again)
-        kube.transport.close()
-        return differences
+        call.installed = made.run(tmp_path / "kubeconfig", again=again)
+        call.installed.kube.transport.close()
+        return call.installed.differences
 
     return call
 
@@ -108,6 +108,37 @@ class TestOrder:
         run()
         assert before(world, "release", "layers")
 
+    def test_the_agents_outside_start_while_flux_s_images_load(self, world, run):
+        world.gates = {"flux": threading.Event()}
+        world.fails = {"world": world.gates["flux"].set}
+        run()
+        assert before(world, "world", "loaded flux")
+
+    def test_the_zone_is_there_before_anything_brings_a_network(self, world, run):
+        """And while Cilium's images are still on their way."""
+        world.gates = {"cilium": threading.Event()}
+        world.fails = {"zone": world.gates["cilium"].set}
+        run()
+        assert before(world, "zone", "loaded cilium")
+        assert before(world, "zone", "apply release")
+        assert world.forwarded == ("e2e.test", world.agents[0].ips[0])
+
+    def test_agents_on_nodes_start_beside_the_waiting_for_relay_and_layers(self, world, run):
+        met = threading.Barrier(2)
+        world.fails = {"hosts": lambda: met.wait(PATIENCE_S), "layers": lambda: met.wait(PATIENCE_S)}
+        run()
+        assert not met.broken
+        assert before(world, "loaded agent", "hosts")
+        assert before(world, "list Pod", "hosts"), "nodes and agents are ready before"
+
+    def test_nothing_ends_before_agents_on_nodes_and_dns_are_there(self, world, run):
+        there = threading.Event()
+        world.fails = {"dns": there.set, "hosts": lambda: there.wait(PATIENCE_S)}
+        run()
+        assert there.is_set()
+        assert run.installed.host_agents == (("b", "ce2e-hosts/b"), ("a", "ce2e-hosts/a"))
+        assert run.installed.world == world.agents
+
     @pytest.mark.parametrize("again", [True, False])
     def test_whether_the_release_was_there_before_is_handed_on(self, world, run, again):
         run(again=again)
@@ -115,7 +146,7 @@ class TestOrder:
 
     def test_what_differs_is_declared(self, world, run):
         whats = {difference.what for difference in run()}
-        assert {"image.useDigest", "chart repository"} <= whats
+        assert {"image.useDigest", "chart repository", "kube-system/coredns"} <= whats
 
 
 def test_the_timeline_s_critical_path_is_a_way_through_all_of_it(world, run, timeline):
@@ -184,8 +215,36 @@ class TestFailures:
         assert world.log[-1] != "connect"
         assert "disconnect" in world.log
 
+    @pytest.mark.parametrize("step", ["world", "zone", "dns", "hosts"])
+    def test_agents_and_zone_that_fail_end_the_run_with_their_error(self, world, run, step):
+        error = EngineError("no", place=step)
+        world.fails = {step: error}
+        with pytest.raises(EngineError) as caught:
+            run()
+        assert caught.value is error
+        assert world.log.count("connect") == world.log.count("disconnect")
+
 
 class TestCancelled:
+    def test_agents_on_nodes_give_up_when_the_run_has_ended(self, world, run):
+        """Nobody waits for them: their cluster is about to go."""
+        started, over = threading.Event(), threading.Event()
+
+        def hosts():
+            started.set()
+            assert over.wait(PATIENCE_S)
+
+        def fail():
+            assert started.wait(PATIENCE_S)
+            raise ReconcileError("no")
+
+        world.fails = {"hosts": hosts, "layers": fail}
+        with pytest.raises(ReconcileError):
+            run()
+        with pytest.raises(futures.CancelledError):
+            world.check()
+        over.set()
+
     @pytest.mark.parametrize("error", [ReconcileError("no"), KeyboardInterrupt(), RuntimeError("a bug")])
     def test_the_load_under_way_is_stopped_and_the_next_never_begins(self, world, run, error):
         world.gates = {"cilium": threading.Event()}

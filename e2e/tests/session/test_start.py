@@ -23,6 +23,7 @@ from cilium_e2e.model import (
     InputError,
     NodeInfo,
     ReconcileError,
+    Target,
 )
 from cilium_e2e.session import Handle, Options
 from cilium_e2e.session.attach import attach
@@ -37,17 +38,20 @@ MAKING = [
     ("create", None),
     ("serve", "flux"),
     ("put", "flux"),
+    ("world", "flux"),
     ("connect", "cilium"),
     ("install", "cilium"),
     ("apply others", "cilium"),
     ("controllers", "cilium"),
+    ("zone", "cilium"),
     ("apply release", "agent"),
     ("release", "agent"),
     ("list Pod", "agent"),
     ("layers", "agent"),
+    ("dns", "agent"),
     ("list Node", None),
 ]
-AT_ANY_TIME = ["endpoint", "load flux", "load cilium", "load agent"]
+AT_ANY_TIME = ["endpoint", "load flux", "load cilium", "load agent", "hosts"]
 ERRORS = [EngineError("out of order"), KeyboardInterrupt(), RuntimeError("a bug")]
 END = ["delete", "ours", "engine closed"]
 by_type = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -86,6 +90,8 @@ def test_the_phases_come_in_order(world, session):
         ("loaded flux", "install"),
         ("endpoint", "install"),
         ("loaded cilium", "apply release"),
+        ("zone", "apply release"),
+        ("loaded agent", "hosts"),
     ):
         assert world.log.index(first) < world.log.index(then), (first, then, world.log)
     assert world.log[-1] == "disconnect"
@@ -104,6 +110,10 @@ def test_the_phases_come_in_order(world, session):
             "nodes and agents",
             "relay",
             "remaining layers",
+            "agents outside",
+            "zone outside",
+            "cluster DNS",
+            "agents on nodes",
         ]
     )
     assert handle.timeline[-2].startswith("total ")
@@ -139,13 +149,23 @@ def test_the_handle_says_what_the_cluster_is(world, session, state):
         NodeInfo("a", "control-plane", ("10.0.0.2",)),
         NodeInfo("b", "worker", ("10.0.0.2",)),
     )
-    assert info.capabilities == {Capability.MULTI_NODE}
+    assert info.capabilities == {
+        Capability.MULTI_NODE,
+        Capability.WORLD,
+        Capability.HOST_AGENTS,
+        Capability.OUTSIDE_ZONE,
+    }
+    assert info.world == world.agents
+    assert info.host_agents == (("b", "ce2e-hosts/b"), ("a", "ce2e-hosts/a"))
+    assert world.world_of == (NAME, Options().agent_image, "ipv4")
+    assert world.forwarded == ("e2e.test", "172.18.0.101")
     assert "hubble-relay" in info.features
     assert info.versions == (("chart", "1.18.9"), ("Kubernetes", "v1.36.0"), ("kernel", "6.1"))
     assert handle.kubeconfig == state / f"{NAME}.kubeconfig"
     assert handle.agent_image == "python:x"
     whats = {difference.what: difference.origin for difference in info.differences}
     assert whats["image.useDigest"] == "loaded images"
+    assert whats["kube-system/coredns"] == "agents outside"
     assert any("--chart" in origin for origin in whats.values())
 
 
@@ -262,6 +282,8 @@ def test_ctrl_c_while_others_work(world, session, state, step):
     world.fails = {step: lambda: os.kill(os.getpid(), signal.SIGINT)}
     if step in {"release", "load agent"}:
         world.gates = {"agent": gate}
+    if step == "hosts":
+        world.gates = {}  # it comes after all loads
     with pytest.raises(KeyboardInterrupt):
         session().start()
     assert ended(world) == END
@@ -448,7 +470,8 @@ def test_a_container_that_stays_keeps_nothing_else(world, session):
     assert caught.value.exit_code == EXIT_INTERRUPTED
     text = str(caught.value)
     assert text.startswith(f"cluster {NAME}: not all of it could be deleted: removing stuck: device busy. ")
-    assert text.endswith(f"kind delete cluster --name {NAME}; docker rm -f {NAME}-artifacts")
+    by_hand = f"docker ps -aq --filter label=io.cilium-e2e.run={NAME} | xargs docker rm -f"
+    assert text.endswith(f"kind delete cluster --name {NAME}; {by_hand}")
     assert world.log[-5:] == ["delete", "ours", "remove stuck", "remove next", "engine closed"]
 
 
@@ -590,7 +613,8 @@ def test_a_worker_attaches_and_publishes_again(world, session, state):
     world.log.clear()
     attached = attach(handle, options)
     assert attached.info == handle.info
-    assert world.log == ["connect"]
+    attached.prober(Target.world("one"))
+    assert world.log == ["connect"], "no engine is looked for before a probe needs one"
     world.served.clear()
     revision = attached.publish()
     assert revision.digest.startswith("sha256:")

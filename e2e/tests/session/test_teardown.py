@@ -74,7 +74,8 @@ class TestDelete:
         assert caught.value.exit_code == EXIT_INTERRUPTED
         assert str(caught.value) == (
             f"cluster ce2e-test: not all of it could be deleted: {error}. Do it by hand: "
-            "kind delete cluster --name ce2e-test; docker rm -f ce2e-test-artifacts"
+            "kind delete cluster --name ce2e-test; "
+            "docker ps -aq --filter label=io.cilium-e2e.run=ce2e-test | xargs docker rm -f"
         )
         assert registry.find("ce2e-test") is not None, "it is remembered, so that it can be tried again"
 

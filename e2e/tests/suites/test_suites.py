@@ -55,7 +55,7 @@ def test_every_test_says_what_it_shows(items):
 
 
 def test_only_known_markers_are_used(items):
-    known = {"requires", "parametrize", "usefixtures"}
+    known = {"requires", "parametrize", "usefixtures", "disruptive", "timeout"}
     assert {mark.name for item in items for mark in item.iter_markers()} <= known
 
 

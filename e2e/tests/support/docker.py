@@ -32,6 +32,8 @@ class FakeContainer:
     ran: list[list[str]] = field(default_factory=list)
     created: dict[str, Any] = field(default_factory=dict)
     fed: list[tuple[list[str], bytes]] = field(default_factory=list)
+    addresses: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, int] = field(default_factory=dict)
 
     def exec_run(self, command: list[str], *, demux: bool) -> ExecResult:
         assert demux
@@ -45,6 +47,9 @@ class FakeContainer:
         raw = data if isinstance(data, bytes) else data.read()
         with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
             for member in tar:
+                if member.isdir():
+                    self.folders[f"{folder}/{member.name}"] = member.mode
+                    continue
                 content = tar.extractfile(member)
                 assert content is not None
                 self.files[f"{folder}/{member.name}"] = (member.mode, content.read())
@@ -53,6 +58,15 @@ class FakeContainer:
     def start(self) -> None:
         self.docker.check("start")
         self.status = "running"
+        self.docker.started += 1
+        self.addresses = {
+            "IPAddress": f"172.18.0.{100 + self.docker.started}",
+            "GlobalIPv6Address": f"fc00::{100 + self.docker.started}" if self.docker.ipv6 else "",
+        }
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        return {"NetworkSettings": {"Networks": {self.created.get("network", "kind"): self.addresses}}}
 
     def remove(self, *, force: bool, v: bool) -> None:
         self.docker.check("remove")
@@ -94,6 +108,8 @@ class FakeDocker:
         self.pulled: list[str] = []
         self.failures: dict[str, Exception] = {}
         self.takes_files = True
+        self.started = 0
+        self.ipv6 = False
         self.closed = False
         self.on_exec: Callable[[str, Sequence[str]], tuple[int, bytes, bytes]] = lambda name, command: (
             0,

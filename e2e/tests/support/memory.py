@@ -379,3 +379,21 @@ def pod(name: str, namespace: str = "default", **status: Any) -> Object:
         "spec": {},
         "status": status,
     }
+
+
+READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+
+
+def obliging(api: MemoryTransport) -> MemoryTransport:
+    """Have it do what controllers do: service accounts for new namespaces, pods that become ready."""
+
+    def act(obj: Object) -> None:
+        name = obj["metadata"]["name"]
+        if obj["kind"] == "Namespace":
+            account = {"name": "default", "namespace": name}
+            api.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+        if obj["kind"] == "Pod":
+            api.put({**obj, "status": READY})
+
+    api.on_apply = act
+    return api

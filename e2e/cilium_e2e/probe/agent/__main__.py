@@ -1,20 +1,21 @@
-"""The command line: serve, ready or batch."""
+"""The command line: serve, ready, batch or once."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 
 from . import CONCURRENT
-from .batch import serve_batches
+from .batch import once, serve_batches
 from .responder import ready, serve
 from .zone import Zone
 
 
 def main() -> None:
-    """Run one of the three commands."""
+    """Run one of the four commands."""
 
     def ports(text: str) -> list[int]:
         return [int(port) for port in text.split(",") if port]
@@ -33,12 +34,17 @@ def main() -> None:
     waiting.add_argument("--timeout", type=float, default=5.0, help="how long to wait, in seconds")
     batches = commands.add_parser("batch", help="make the probes that standard input asks for")
     batches.add_argument("--concurrent", type=int, default=CONCURRENT, help="probes under way at once")
+    single = commands.add_parser("once", help="make the probes of one batch and end")
+    single.add_argument("line", help="a line as batch reads them; its answer is printed")
     options = parser.parse_args()
     if options.command == "ready":
         raise SystemExit(ready(options.name, timeout_s=options.timeout))
     # A container's first process has no default reaction to signals.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
+    if options.command == "once":
+        print(json.dumps(asyncio.run(once(options.line, options.name))))  # noqa: T201 - its answer
+        return
     if options.command == "batch":
         asyncio.run(serve_batches(options.name, concurrent=options.concurrent))
         return

@@ -86,6 +86,11 @@ async def batch(line: bytes, name: str, gate: asyncio.Semaphore) -> dict[str, An
     return {**head, "outcomes": await asyncio.gather(*(probe(spec, gate) for spec in probes))}
 
 
+async def once(line: str, name: str) -> dict[str, Any]:
+    """Answer one line, for a process that does nothing else."""
+    return await batch(line.encode(), name, asyncio.Semaphore(CONCURRENT))
+
+
 async def serve_batches(name: str, *, concurrent: int = CONCURRENT) -> None:
     """Read batches until standard input ends; several may be under way at once."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

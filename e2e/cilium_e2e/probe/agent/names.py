@@ -117,14 +117,15 @@ async def resolve(shot: Shot, host: str) -> str:
     """An address as it is; a name by asking the resolver, so that its response code is not lost.
 
     The C library would hide REFUSED behind EAI_AGAIN and cannot be interrupted. A name is asked for as it
-    is written; only one without any dot is looked up in the search list.
+    is written; only one without any dot, or of a probe that asks for it, is looked up in the search list.
     """
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(host))
     if address := hosts(host):
         return address
     server, search = resolver()
-    names = [host] if "." in host else [f"{host}.{domain}" for domain in search] + [host]
+    plain = "." in host and not shot.spec.get("search")
+    names = [host] if plain else [f"{host}.{domain}" for domain in search] + [host]
     rcode, name = "NXDOMAIN", host
     for name in names:
         for record in ("A", "AAAA"):

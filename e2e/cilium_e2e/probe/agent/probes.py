@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import struct
@@ -21,6 +22,24 @@ def named(line: bytes) -> str | None:
     """The name in an agent's answer, None where the peer is no agent."""
     words = line.decode("utf-8", "replace").split()
     return words[1] if len(words) > 1 and words[0] == BANNER else None
+
+
+def seen(text: str) -> str:
+    """The address an agent says it was asked from; nothing where that is no address."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(text))
+    return ""
+
+
+def introduced(shot: Shot, line: bytes) -> str | None:
+    """Like :func:`named`, and note both what the peer is called and whom it saw."""
+    name = named(line)
+    if name is not None:
+        shot.seen["answered_by"] = name
+        words = line.decode("utf-8", "replace").split()
+        if address := seen(words[2]) if len(words) > 2 else "":
+            shot.seen["seen_from"] = address
+    return name
 
 
 def broken(error: OSError) -> Exception:
@@ -50,7 +69,7 @@ async def stream(shot: Shot, proto: int = socket.IPPROTO_TCP) -> None:
                 if not data:
                     break
                 line += data
-            name = named(line)
+            name = introduced(shot, line)
         except OSError as error:
             if spec.get("agent"):
                 raise broken(error) from None
@@ -61,7 +80,6 @@ async def stream(shot: Shot, proto: int = socket.IPPROTO_TCP) -> None:
             if size:
                 raise Infra("a payload can be echoed by an agent only")
             raise Ended("connected", "the peer is no agent", elapsed_s=round(shaken_s, 6))
-        shot.seen["answered_by"] = name
         if size:
             await echo(shot, sock, size)
     raise Ended("connected")
@@ -106,7 +124,8 @@ async def udp(shot: Shot) -> None:
 
     with await shot.dial(address, shot.spec["port"], socket.SOCK_DGRAM) as sock:
         answer = await exchange(shot, sock, b"agent? " + nonce + b"\n" + padding, accept)
-    raise Ended("connected", answered_by=named(answer.partition(b"\n")[0]) or "")
+    introduced(shot, answer.partition(b"\n")[0])
+    raise Ended("connected")
 
 
 async def icmp(shot: Shot) -> None:
@@ -147,4 +166,6 @@ async def http(shot: Shot) -> None:
         raise Infra(f"no HTTP answer: {first[:80]!r}")
     headers = {line.partition(":")[0].strip().lower(): line.partition(":")[2].strip() for line in rest}
     server = f"server: {headers['server']}" if "server" in headers else ""
+    if address := seen(headers.get("x-seen-from", "")):
+        shot.seen["seen_from"] = address
     raise Ended("http", server, status=int(words[1]), answered_by=headers.get("x-agent", ""))

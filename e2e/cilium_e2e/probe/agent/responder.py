@@ -1,12 +1,13 @@
 """The answering half of the agent: whoever asks is told its name.
 
-* TCP and SCTP: one line, ``cilium-e2e-agent/1 NAME``, as soon as a connection stands; then a line
+* TCP and SCTP: one line, ``cilium-e2e-agent/1 NAME ADDRESS``, as soon as a connection stands: who answers,
+  and whom it sees asking; then a line
   ``ECHO n`` is answered with the n bytes that follow it, any other line with nothing;
-* UDP: the same line, with the second word of the datagram's first line repeated behind the name, then
+* UDP: the same line, with the second word of the datagram's first line repeated at its end, then
   everything after that first line as it came;
 * DNS: the addresses of the zone it was given, NXDOMAIN for other names below the zone's, REFUSED beyond;
-* HTTP: the name as body and as ``x-agent`` header; ``/status/NNN`` answers with that status, ``/echo``
-  with the request's headers as JSON.
+* HTTP: the name as body and as ``x-agent`` header, the asking address as ``x-seen-from``;
+  ``/status/NNN`` answers with that status, ``/echo`` with the request's headers as JSON.
 
 Everything is bound for IPv4 and IPv6 alike. ``ready`` exits 0 once ``serve`` listens. It asks over an
 abstract Unix socket, so that a readiness check is no flow and no policy can make it fail.
@@ -61,12 +62,15 @@ class Responder:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.line = f"{BANNER} {name}".encode()
+
+    def line(self, address: str) -> bytes:
+        """Who answers, and from which address it was asked."""
+        return f"{BANNER} {self.name} {address}".encode()
 
     async def stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One TCP or SCTP connection."""
         with contextlib.suppress(OSError, ValueError, asyncio.TimeoutError, asyncio.IncompleteReadError):
-            writer.write(self.line + b"\n")
+            writer.write(self.line(asking(writer)) + b"\n")
             while line := await asyncio.wait_for(reader.readline(), IDLE_S):
                 words = line.split()
                 if words[:1] != [b"ECHO"]:
@@ -108,24 +112,36 @@ class Responder:
                 f"content-type: {kind}",
                 f"content-length: {len(body.encode())}",
                 f"x-agent: {self.name}",
+                f"x-seen-from: {asking(writer)}",
                 "connection: close",
             ]
             writer.write(("\r\n".join([*lines, "", ""]) + ("" if method == "HEAD" else body)).encode())
             await asyncio.wait_for(writer.drain(), IDLE_S)
         writer.close()
 
-    def echo(self, data: bytes) -> bytes:
-        """The answer to a datagram."""
+    def echo(self, data: bytes, address: str) -> bytes:
+        """The answer to a datagram from an address."""
         first, _, rest = data.partition(b"\n")
-        return b" ".join([self.line, *first.split()[1:2]]) + b"\n" + rest
+        return b" ".join([self.line(address), *first.split()[1:2]]) + b"\n" + rest
 
 
-def datagrams(sock: socket.socket, answer: Callable[[bytes], bytes | None]) -> None:
+def asking(writer: asyncio.StreamWriter) -> str:
+    """The address at the other end; nothing where it has gone already."""
+    peer = writer.get_extra_info("peername")
+    return plain(peer[0]) if peer else ""
+
+
+def plain(address: str) -> str:
+    """An address without IPv6's zone, which means something on this machine only."""
+    return address.partition("%")[0]
+
+
+def datagrams(sock: socket.socket, answer: Callable[[bytes, str], bytes | None]) -> None:
     """Answer what has arrived, each from the address it was sent to."""
     with contextlib.suppress(OSError):
         while True:
             data, extra, _, peer = sock.recvmsg(LIMIT, 256)
-            reply = answer(data)
+            reply = answer(data, plain(peer[0]))
             if reply is not None:
                 with contextlib.suppress(OSError):
                     sock.sendmsg([reply], [own(*item) for item in extra], 0, peer)
@@ -155,11 +171,16 @@ async def serve(
 ) -> None:
     """Open every port, then the door, then answer until the process is ended."""
     responder, loop, servers = Responder(name), asyncio.get_running_loop(), []
+    known = zone or Zone({})
     streams: list[tuple[Sequence[int], int, Any]] = [
         (tcp, socket.IPPROTO_TCP, responder.stream),
         (sctp, IPPROTO_SCTP, responder.stream),
         (http_ports, socket.IPPROTO_TCP, responder.http),
     ]
+
+    def names(data: bytes, _: str) -> bytes | None:
+        return known.answer(data)
+
     for family in (socket.AF_INET, socket.AF_INET6):
         for ports, proto, answer in streams:
             socks = [listen(family, socket.SOCK_STREAM, proto, port) for port in ports]
@@ -170,7 +191,7 @@ async def serve(
                     sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
                 else:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-                answer_to = (zone or Zone({})).answer if port in dns else responder.echo
+                answer_to = names if port in dns else responder.echo
                 loop.add_reader(sock.fileno(), datagrams, sock, answer_to)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.bind(door(name))

@@ -1,4 +1,4 @@
-"""Fixtures of the platform suite: every agent asked at once, and leave to change the cluster."""
+"""Fixtures of the platform suite: every agent asked at once, and looks until it settles."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,12 +9,9 @@ from cilium_e2e.cluster.agents import AgentPod
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.cluster.process import AgentProcess
 from cilium_e2e.cluster.status import AgentStatus
-from cilium_e2e.model import Backend
 
 T = TypeVar("T")
 EachAgent = Callable[[Callable[[AgentPod], T]], dict[str, T]]
-SETTLED_WITHIN_S = 30.0
-LOOK_EVERY_S = 0.5
 
 
 @pytest.fixture(scope="session")
@@ -40,24 +37,3 @@ def statuses(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentStat
 def processes(cluster: LiveCluster, each_agent: EachAgent) -> dict[str, AgentProcess]:  # type: ignore[type-arg]
     """Every agent's process by node, as it was when this worker first asked."""
     return each_agent(cluster.agents.process)
-
-
-@pytest.fixture(scope="session")
-def settles(cluster: LiveCluster) -> Callable[[Callable[[], list[str]]], None]:
-    """Looks until nothing is wrong: parts of an agent come up after it is Ready, and may retry something."""
-
-    def wait(look: Callable[[], list[str]]) -> None:
-        deadline = cluster.clock.monotonic() + SETTLED_WITHIN_S
-        while wrong := look():
-            if cluster.clock.monotonic() > deadline:
-                pytest.fail("\n".join([f"still so after {SETTLED_WITHIN_S:g} s:", *wrong]), pytrace=False)
-            cluster.clock.sleep(LOOK_EVERY_S)
-
-    return wait
-
-
-@pytest.fixture
-def disposable(cluster: LiveCluster) -> None:
-    """The test changes what others may rely on: only on a cluster that was made for tests."""
-    if cluster.info.backend is Backend.EXISTING:
-        pytest.skip("it changes objects of the cluster by hand, which is done on disposable clusters only")

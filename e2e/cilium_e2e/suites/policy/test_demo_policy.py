@@ -2,11 +2,10 @@
 
 import pytest
 
-from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Ref
 from cilium_e2e.repository import Repository
-from cilium_e2e.scenario import Judged, judge, require
+from cilium_e2e.scenario import Lab, OracleView, live_policies, live_world
 from cilium_e2e.suites.demo import (
     ALLOWED_PORT,
     DEMO_POLICY,
@@ -31,20 +30,22 @@ def test_without_the_policy_everybody_reaches_demo(demo: Demo) -> None:
 
 
 @needs_policy
-def test_the_policy_allows_one_identity_on_one_port(cluster: LiveCluster, demo: Demo) -> None:
-    """Allowed, wrong port denied, wrong identity denied."""
+def test_the_policy_allows_one_identity_on_one_port(lab: Lab, demo: Demo) -> None:
+    """Allowed, wrong port denied, wrong identity denied; the oracle says so, too."""
     checks = [
         check(demo.frontend, demo.demo, ALLOWED_PORT, "connected"),
         check(demo.frontend, demo.demo, OTHER_PORT, "denied"),
         check(demo.other, demo.demo, ALLOWED_PORT, "denied"),
+        check(demo.other, demo.demo, OTHER_PORT, "denied"),
     ]
-
-    def explain(entry: Judged) -> str:
-        del entry
-        live = cluster.api.get(Ref("cilium.io/v2", demo.policy.kind, demo.policy.name, demo.policy.namespace))
-        return f"{demo.proof}\nits rules: {live['spec'].get('ingress')}"
-
-    require(judge(cluster, checks), explain=explain)
+    view = OracleView(live_world(lab.cluster, lab.kube), live_policies(lab.kube))
+    sayings = {entry.probe.id: view.says(entry.probe) for entry in checks}
+    live = lab.kube.get(Ref("cilium.io/v2", demo.policy.kind, demo.policy.name, demo.policy.namespace))
+    lab.evidence.notes["policy"] = f"{demo.proof}; its rules: {live['spec'].get('ingress')}"
+    lab.judge(checks, oracle={probe: saying.words for probe, saying in sayings.items()})
+    for entry in checks:
+        saying = sayings[entry.probe.id]
+        assert saying.agrees(entry.expected), f"{entry.probe.id}: expected {entry.expected}, {saying.words}"
 
 
 @needs_policy

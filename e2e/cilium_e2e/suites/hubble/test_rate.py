@@ -1,0 +1,57 @@
+"""No loss at a stated rate: every one of many connections has its flows."""
+
+import pytest
+
+from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.hubble import FlowIndex, evidence
+from cilium_e2e.model import Destination, FlowFilter, Outcome, Probe, Protocol, TimeWindow
+from cilium_e2e.scenario import Lab, ticks
+from cilium_e2e.suites.hubble.scene import TCP, Scene
+
+RATE = 250
+"""Connections a second. Each makes about ten flows: a node's ring of 4,095 turns over in a few seconds."""
+CONNECTIONS = 2000
+BATCH = 25
+ENOUGH = 0.8
+"""How much of the rate must be achieved for the test to mean anything."""
+
+
+@pytest.mark.requires("hubble-relay")
+@pytest.mark.disruptive
+def test_no_flow_is_lost_at_250_connections_a_second(lab: Lab, cluster: LiveCluster, scene: Scene) -> None:
+    """2,000 connections in eight seconds between two nodes: each is seen by its source port, none is lost.
+
+    It runs alone: its load could make others lose flows, and theirs it.
+    """
+    destination = Destination(scene.far, TCP, Protocol.TCP)
+    prober = cluster.prober(scene.client)
+    probes: list[Probe] = []
+    outcomes: list[Outcome] = []
+    start_s = cluster.clock.time()
+    for _ in ticks(cluster.clock, BATCH / RATE):
+        batch = [
+            Probe.to(scene.client, destination, timeout_s=3.0, id=str(len(probes) + number))
+            for number in range(BATCH)
+        ]
+        outcomes += prober.run(batch)
+        probes += batch
+        if len(probes) >= CONNECTIONS:
+            break
+    window = TimeWindow(start_s, cluster.clock.time())
+    achieved = CONNECTIONS / (window.end_s - window.start_s)
+    lab.evidence.notes["rate"] = f"{CONNECTIONS} connections at {achieved:.0f}/s, {RATE}/s wanted"
+    failed = [outcome for outcome in outcomes if not outcome.connected]
+    assert failed == []
+    assert achieved >= ENOUGH * RATE, lab.evidence.notes["rate"]
+
+    # Complete, and refused if Hubble says that it lost any.
+    flows = cluster.flows(window, FlowFilter(namespaces=(scene.namespace,)))
+    assert cluster.relay().lost(window) == []
+    index = FlowIndex(flows)
+    unseen = [
+        outcome.source_port
+        for probe, outcome in zip(probes, outcomes, strict=True)
+        if {flow.is_reply for flow in evidence(index, outcome, probe)} < {False, True}
+    ]
+    lab.evidence.notes["flows"] = f"{len(flows)} flows of {CONNECTIONS} connections"
+    assert unseen == [], f"{len(unseen)} connections are not seen both ways"

@@ -1,0 +1,1 @@
+"""The policy suite: cases as data, and what runs them."""
