@@ -78,7 +78,8 @@ class Lab:
         self.image = image
         self.evidence = evidence if evidence is not None else Evidence()
         self._on_failure = on_failure
-        self._in_force: list[InForce] = []
+        self.in_force_now: list[InForce] = []
+        """What explains a failure; whoever puts policies into force by other means adds to it."""
         self._since_s = cluster.clock.time()
         self._agents = CiliumAgents(kube, cluster.info.cilium_namespace)
 
@@ -101,6 +102,24 @@ class Lab:
             EnforcementNotProven: all were met, but a policy believed in force was not there any more, so that
                 this proves nothing.
         """
+        judgement = self.observe(checks, converge_s=converge_s, hold=hold, oracle=oracle)
+        if judgement.failures:
+            # The cluster first, as it is now; flows may take long to be had.
+            causes = self.causes(judgement.failures)
+            seen = self.seen(judgement)
+            require(judgement, explain=lambda entry: self.explain(entry, seen, oracle), causes=causes)
+        self.still_in_force()
+        return judgement
+
+    def observe(
+        self,
+        checks: Sequence[Check],
+        *,
+        converge_s: float = CONVERGE_S,
+        hold: int = HOLD_ROUNDS,
+        oracle: Mapping[str, str] = MappingProxyType({}),
+    ) -> Judgement:
+        """Probe as :meth:`judge` does and keep the evidence, but leave it to the caller to fail."""
         sources = {check.probe.source for check in checks}
         before = {source: self._reopened(source) for source in sources}
         judgement = judge(self.cluster, checks, converge_s=converge_s, hold=hold)
@@ -125,12 +144,6 @@ class Lab:
             )
             for entry in judgement.judged
         ]
-        if judgement.failures:
-            # The cluster first, as it is now; flows may take long to be had.
-            causes = self.causes(judgement.failures)
-            seen = self._seen(judgement)
-            require(judgement, explain=lambda entry: self._explain(entry, seen, oracle), causes=causes)
-        self._still_in_force()
         return judgement
 
     def causes(self, failures: Sequence[Judged] = (), *, flows: bool = False) -> list[str]:
@@ -176,11 +189,11 @@ class Lab:
                 refs, proof = enforce_all(self.cluster, self.kube, policies, names, timeout_s)
             held = InForce(tuple(refs), proof)
             self.evidence.proofs.append(proof)
-            self._in_force.append(held)
+            self.in_force_now.append(held)
             try:
                 yield held
             finally:
-                self._in_force.remove(held)
+                self.in_force_now.remove(held)
         except BaseException as error:
             self._on_failure(error)
             raise
@@ -247,7 +260,11 @@ class Lab:
         # The nodes of a kind cluster share this machine's clock, so the window needs no slack.
         return TimeWindow(judgement.started_s, self.cluster.clock.time())
 
-    def _seen(self, judgement: Judgement) -> list[Flow] | str:
+    def failed(self, error: BaseException) -> None:
+        """Have the cluster's state captured: to be called before anything of it is undone."""
+        self._on_failure(error)
+
+    def seen(self, judgement: Judgement) -> list[Flow] | str:
         """Flows that explain a failure, or why there are none: that must not hide the failure itself."""
         if "hubble-relay" not in self.cluster.info.features:
             return "no flows: the release has no Hubble relay"
@@ -271,9 +288,9 @@ class Lab:
 
     def _believed(self) -> tuple[PolicyRef, ...]:
         """The policies in force; of one that was changed in an inner block, the change."""
-        return tuple({ref.uid: ref for held in self._in_force for ref in held.refs}.values())
+        return tuple({ref.uid: ref for held in self.in_force_now for ref in held.refs}.values())
 
-    def _still_in_force(self) -> None:
+    def still_in_force(self) -> None:
         """Raise when a policy believed in force is not there as it was: what was judged proves nothing."""
         believed = self._believed()
         if not believed:
@@ -287,8 +304,17 @@ class Lab:
                 hint="Inside of in_force, only leaving the block removes its policies.",
             )
 
-    def _explain(self, entry: Judged, seen: list[Flow] | str, oracle: Mapping[str, str]) -> str:
-        lines = [str(held.proof) for held in self._in_force]
+    def explain(
+        self, entry: Judged, seen: list[Flow] | str, oracle: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
+        """The policies in force, the oracle's word and the flows of a probe, a line each.
+
+        Args:
+            entry: the check.
+            seen: from :meth:`seen`.
+            oracle: probe id to what the oracle says.
+        """
+        lines = [str(held.proof) for held in self.in_force_now]
         if saying := oracle.get(entry.check.probe.id):
             lines.append(f"the oracle says {saying}")
         if isinstance(seen, str):
