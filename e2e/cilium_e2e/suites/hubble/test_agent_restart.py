@@ -12,6 +12,7 @@ from cilium_e2e.suites.hubble.scene import Scene, both_ways, check, flows_of, on
 pytestmark = [
     pytest.mark.requires("hubble-relay"),
     pytest.mark.disruptive,
+    pytest.mark.tier("full"),
     pytest.mark.usefixtures("disposable"),
     pytest.mark.timeout(480),
 ]
