@@ -84,7 +84,10 @@ def test_two_managers_keep_each_others_fields_or_conflict(mine, theirs):
         rest = {key: value for key, value in mine.items() if key not in contested}
         assert transport.apply(config("x", rest), field_manager="me")["data"].items() >= theirs.items()
     else:
-        assert transport.apply(config("x", theirs), field_manager="they").get("data", {}) == {**mine, **theirs}
+        assert transport.apply(config("x", theirs), field_manager="they").get("data", {}) == {
+            **mine,
+            **theirs,
+        }
 
 
 OPERATIONS = st.lists(
@@ -109,10 +112,12 @@ def run(transport: SimulatedTransport, operations) -> None:
             else:
                 transport.delete(ref)
         except KubeError as error:
-            assert error.not_found  # noqa: PT017 - of what is not there
+            assert error.not_found
 
 
-@given(before=OPERATIONS, after=OPERATIONS, selector=st.sampled_from(["", "app=a", "app!=a", "app in (a, b)"]))
+@given(
+    before=OPERATIONS, after=OPERATIONS, selector=st.sampled_from(["", "app=a", "app!=a", "app in (a, b)"])
+)
 @settings(max_examples=80, deadline=None)
 def test_a_watch_is_the_difference_of_two_lists(before, after, selector):
     transport = api()
@@ -221,7 +226,12 @@ def test_pods_need_a_service_account_and_keep_their_spec():
         (lambda t: t.list(MAPS, label_selector="a in b"), 400),
         (lambda t: t.list(MAPS, field_selector="nothing"), 400),
         (lambda t: t.raw("/metrics"), 404),
-        (lambda t: t.patch(Ref("v1", "Namespace", "default"), [{"op": "remove", "path": "/x"}], patch_type=PatchType.JSON), 422),
+        (
+            lambda t: t.patch(
+                Ref("v1", "Namespace", "default"), [{"op": "remove", "path": "/x"}], patch_type=PatchType.JSON
+            ),
+            422,
+        ),
     ],
     ids=["no kind", "no namespace", "labels", "fields", "path", "patch"],
 )
