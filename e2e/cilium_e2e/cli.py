@@ -19,10 +19,13 @@ from cilium_e2e.repository import (
     load,
     load_topologies,
     load_topology,
+    tracked_files,
 )
+from cilium_e2e.repository.tree import POLICY_KINDS
 
 ACTIONS = ("list", "delete", "sweep")
 _DEFAULT_WORKERS = "2"
+_SCENARIOS = ".scenario.yaml"
 # Options of pytest whose value may be a test; what follows them is theirs.
 _TAKES_A_TEST = {"--deselect", "-k", "-m"}
 # Flags of `run` that pytest knows under another name, because pytest-kind brought it.
@@ -81,6 +84,14 @@ def _parser() -> argparse.ArgumentParser:
         ("--evidence", "FILE"),
     ):
         run.add_argument(flag, metavar=metavar, default=None)
+    run.add_argument("--tier", choices=("quick", "full"), default=None, help="quick by default")
+    run.add_argument("--tag", action="append", default=[], metavar="TAG", help="only what has this tag")
+    run.add_argument("--seed", type=int, default=None, metavar="S", help="an order that the number decides")
+    run.add_argument(
+        "--allow-disruption",
+        action="store_true",
+        help="on an existing cluster, run what disturbs others, too",
+    )
     run.add_argument("--external", action="append", default=[], metavar="NS/NAME=DIR|skip")
     run.add_argument("--feature-gate", action="append", default=[], metavar="NAME=BOOL")
     run.set_defaults(function=_run)
@@ -134,7 +145,7 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
         *("-p", "cilium_e2e.plugin", "-p", "no:cacheprovider"),
         *_as_pytest(given),
         *rest,
-        *(chosen or [str(suites)]),
+        *(chosen or [*_scenario_folders(given, suites), str(suites)]),
     ]
     sys.stdout.flush()
     # In place of this process: pytest must import the package itself to rewrite its assertions, and signals
@@ -168,12 +179,37 @@ def _as_pytest(given: argparse.Namespace) -> list[str]:
     """The options of ``run`` as the plugin's."""
     words: list[str] = []
     for name, value in vars(given).items():
-        if name in {"command", "function", "list"} or value in (None, []):
+        if name in {"command", "function", "list"} or value in (None, [], False):
             continue
         flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+            continue
         flag = _RENAMED.get(flag, flag)
         words += [f"{flag}={one}" for one in (value if isinstance(value, list) else [value])]
     return words
+
+
+def _scenario_folders(given: argparse.Namespace, suites: Path) -> list[str]:
+    """The folders of the tree's own scenario files: those in or below a folder that holds its policies.
+
+    Raises:
+        InputError: there are some, and the tree cannot be read to find its policies.
+    """
+    root = Path(given.repository)
+    if not root.is_dir():
+        return []  # the plugin says what is wrong with it
+    names = [name for name in tracked_files(root).files if name.endswith(_SCENARIOS)]
+    files = [name for name in names if not (root / name).resolve().is_relative_to(suites.resolve())]
+    if not files:
+        return []
+    kept = {
+        Path(built.file).parent for built in _load(given).objects() if built.object["kind"] in POLICY_KINDS
+    }
+    folders = {Path(name).parent for name in files}
+    chosen = {folder for folder in folders if not kept.isdisjoint((folder, *folder.parents))}
+    outermost = {folder for folder in chosen if chosen.isdisjoint(folder.parents)}
+    return sorted(str((root / folder).resolve()) for folder in outermost)
 
 
 def _clusters(given: argparse.Namespace, rest: list[str]) -> int:

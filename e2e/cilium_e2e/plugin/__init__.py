@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from cilium_e2e.plugin import options
+from cilium_e2e.plugin import options, selection
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options are always there, so that ``--help`` and command lines know them."""
     options.add(parser)
+    selection.add(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,18 +23,28 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "disruptive: runs alone on its cluster, after all other tests, because it would disturb them",
     )
+    selection.mark(config)
     if config.getoption("--backend") is None:
         if config.getoption("--evidence") is not None:
             raise pytest.UsageError("--evidence: there is none without --backend")
         return
     # They import the whole harness.
-    from cilium_e2e.plugin import exclusive, fixtures, lifecycle, reporting, requirements  # noqa: PLC0415
+    from cilium_e2e.plugin import (  # noqa: PLC0415
+        exclusive,
+        fixtures,
+        lifecycle,
+        reporting,
+        requirements,
+        scenarios,
+    )
 
     config.pluginmanager.register(lifecycle.plugin_for(config), "cilium-e2e-lifecycle")
     lock = exclusive.Exclusive(lambda: config.stash[lifecycle.HANDLE].lock)
     config.pluginmanager.register(lock, "cilium-e2e-exclusive")
     config.pluginmanager.register(fixtures, "cilium-e2e-fixtures")
     config.pluginmanager.register(requirements, "cilium-e2e-requirements")
+    config.pluginmanager.register(scenarios, "cilium-e2e-scenarios")
+    config.pluginmanager.register(selection, "cilium-e2e-selection")
     config.pluginmanager.register(reporting.Reporting(config), "cilium-e2e-reporting")
     if not hasattr(config, "workerinput"):
         # After the cluster's own plugin, so that its hooks are around that one's.

@@ -88,6 +88,11 @@ def add(parser: pytest.Parser) -> None:
     )
     option("--agent-image", default=AGENT_IMAGE, metavar="IMAGE", help="A Python image.")
     option(
+        "--allow-disruption",
+        action="store_true",
+        help="On an existing cluster, run what disturbs others, too: restarts, cluster-wide policies.",
+    )
+    option(
         "--step-timeout",
         type=float,
         default=STEP_TIMEOUT_S,

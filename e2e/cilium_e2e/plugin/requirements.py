@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 import pytest
 
 from cilium_e2e.model import Backend, Capability, HarnessError
+from cilium_e2e.plugin.exclusive import MARKER
 from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS, tree
 from cilium_e2e.repository import Features, Repository
 from cilium_e2e.session.ready import OFFERS
@@ -27,6 +28,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     required = _required(item)
     if wrong := _unknown(required):
         pytest.fail(wrong, pytrace=False)
+    if disturbs := _disturbs(item):
+        pytest.skip(disturbs)
     if not required:
         return
     info = item.config.stash[HANDLE].info
@@ -63,7 +66,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     lines = []
     for item in session.items:
         required = _required(item)
-        why = _unknown(required) or _lacking(required, present, config.stash[OPTIONS].topology)
+        lacking = _lacking(required, present, config.stash[OPTIONS].topology)
+        why = _unknown(required) or _disturbs(item) or lacking
         if why:
             lines.append(f"{item.nodeid}: {why}")
     config.stash[_SKIPPED] = lines
@@ -81,6 +85,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _required(item: pytest.Item) -> list[str]:
     return list(dict.fromkeys(name for mark in item.iter_markers("requires") for name in mark.args))
+
+
+def _disturbs(item: pytest.Item) -> str:
+    """Why a test that disturbs others is skipped; empty when it is not one, or may run."""
+    config = item.config
+    if item.get_closest_marker(MARKER) is None or config.getoption("--allow-disruption"):
+        return ""
+    if config.stash[OPTIONS].backend != Backend.EXISTING.value:
+        return ""
+    return "it disturbs others on an existing cluster; --allow-disruption runs it all the same"
 
 
 def _lacking(required: Iterable[str], present: Iterable[str], topology: str) -> str:

@@ -51,19 +51,23 @@ class _Loader(_Base):
         return super().construct_mapping(node, deep=deep)
 
 
-def parse(text: str, *, place: str, error: type[InputError] = ManifestError) -> list[Any]:
+def parse(
+    text: str, *, place: str, error: type[InputError] = ManifestError, keep_empty: bool = False
+) -> list[Any]:
     """All documents of a YAML text, empty ones left out.
 
     Args:
         text: the YAML.
         place: the file, for errors.
         error: the class of error to raise.
+        keep_empty: whether empty ones are there as None, so that a document's position is its number.
 
     Raises:
         InputError: of the class ``error``, with ``file:line``, where the text is no YAML.
     """
     try:
-        return [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
+        documents = yaml.load_all(text, Loader=_Loader)
+        return [document for document in documents if keep_empty or document is not None]
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         where = f"{place}:{mark.line + 1}" if mark else place
@@ -104,30 +108,40 @@ def read_mapping(file: Path, *, place: str, error: type[InputError] = ManifestEr
     return documents[0]
 
 
-def line_of(text: str, path: Steps, *, document: int = 0) -> int | None:
-    """The 1-based line on which the value at ``path`` begins; None where the path is not in the text."""
-    try:
-        nodes = list(yaml.compose_all(text, Loader=_Base))
-    except yaml.YAMLError:
-        return None
-    if document >= len(nodes) or nodes[document] is None:
-        return None
-    node = nodes[document]
-    line = node.start_mark.line + 1
-    for step in path:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == step:
-                    node, line = value, key.start_mark.line + 1
-                    break
+class Lines:
+    """The lines that values stand in, for many questions about one text."""
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._documents: list[yaml.Node | None] = list(yaml.compose_all(text, Loader=_Base))
+        except yaml.YAMLError:
+            self._documents = []
+
+    def of(self, path: Steps, *, document: int = 0) -> int | None:
+        """The 1-based line on which the value at ``path`` begins; None where the path is not in the text."""
+        node = self._documents[document] if document < len(self._documents) else None
+        if node is None:
+            return None
+        line = node.start_mark.line + 1
+        for step in path:
+            if isinstance(node, yaml.MappingNode):
+                for key, value in node.value:
+                    if key.value == step:
+                        node, line = value, key.start_mark.line + 1
+                        break
+                else:
+                    return None
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+                line = node.start_mark.line + 1
             else:
                 return None
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-        else:
-            return None
-    return int(line)
+        return int(line)
+
+
+def line_of(text: str, path: Steps, *, document: int = 0) -> int | None:
+    """The 1-based line on which the value at ``path`` begins; None where the path is not in the text."""
+    return Lines(text).of(path, document=document)
 
 
 def type_name(value: object) -> str:

@@ -35,6 +35,9 @@ from cilium_e2e.scenario.policies import enforce_all
 from cilium_e2e.scenario.workload import remove
 
 ALL_FLOWS = FlowFilter()
+LATE_S = 3.0
+"""How much later than its probe a flow may be stamped by an agent that is busy, in seconds."""
+_LOOK_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class Lab:
         self.image = image
         self.evidence = evidence if evidence is not None else Evidence()
         self._on_failure = on_failure
-        self._in_force: list[InForce] = []
+        self.in_force_now: list[InForce] = []
+        """What explains a failure; whoever puts policies into force by other means adds to it."""
         self._since_s = cluster.clock.time()
         self._agents = CiliumAgents(kube, cluster.info.cilium_namespace)
 
@@ -98,6 +102,24 @@ class Lab:
             EnforcementNotProven: all were met, but a policy believed in force was not there any more, so that
                 this proves nothing.
         """
+        judgement = self.observe(checks, converge_s=converge_s, hold=hold, oracle=oracle)
+        if judgement.failures:
+            # The cluster first, as it is now; flows may take long to be had.
+            causes = self.causes(judgement.failures)
+            seen = self.seen(judgement)
+            require(judgement, explain=lambda entry: self.explain(entry, seen, oracle), causes=causes)
+        self.still_in_force()
+        return judgement
+
+    def observe(
+        self,
+        checks: Sequence[Check],
+        *,
+        converge_s: float = CONVERGE_S,
+        hold: int = HOLD_ROUNDS,
+        oracle: Mapping[str, str] = MappingProxyType({}),
+    ) -> Judgement:
+        """Probe as :meth:`judge` does and keep the evidence, but leave it to the caller to fail."""
         sources = {check.probe.source for check in checks}
         before = {source: self._reopened(source) for source in sources}
         judgement = judge(self.cluster, checks, converge_s=converge_s, hold=hold)
@@ -122,12 +144,6 @@ class Lab:
             )
             for entry in judgement.judged
         ]
-        if judgement.failures:
-            # The cluster first, as it is now; flows may take long to be had.
-            causes = self.causes(judgement.failures)
-            seen = self._seen(judgement)
-            require(judgement, explain=lambda entry: self._explain(entry, seen, oracle), causes=causes)
-        self._still_in_force()
         return judgement
 
     def causes(self, failures: Sequence[Judged] = (), *, flows: bool = False) -> list[str]:
@@ -173,11 +189,11 @@ class Lab:
                 refs, proof = enforce_all(self.cluster, self.kube, policies, names, timeout_s)
             held = InForce(tuple(refs), proof)
             self.evidence.proofs.append(proof)
-            self._in_force.append(held)
+            self.in_force_now.append(held)
             try:
                 yield held
             finally:
-                self._in_force.remove(held)
+                self.in_force_now.remove(held)
         except BaseException as error:
             self._on_failure(error)
             raise
@@ -209,6 +225,9 @@ class Lab:
     ) -> Flow:
         """The flow of one judged probe that is wanted.
 
+        An agent stamps its events when it reads them, so that a busy one stamps them late, after the window
+        that was asked for. What is missing is therefore looked for in later windows too, for a while.
+
         Args:
             judgement: in which the probe was judged.
             probe_id: which one.
@@ -221,14 +240,19 @@ class Lab:
             AssertionError: no such flow; the message names the nearest and what is different about them.
         """
         entry = next(one for one in judgement.judged if one.check.probe.id == probe_id)
-        seen = self.flows(judgement) if flows is None else flows
         probe, outcome = entry.check.probe, entry.outcome
-        mine = evidence(seen, outcome, probe, aliases=aliases, destinations=destinations)
-        found = find(mine, wanted)
-        if found is None:
-            raise AssertionError(
-                explain(wanted, seen, outcome, probe, aliases=aliases, destinations=destinations)
-            )
+        deadline = self.cluster.clock.monotonic() + LATE_S
+        seen = self.flows(judgement) if flows is None else flows
+        while True:
+            mine = evidence(seen, outcome, probe, aliases=aliases, destinations=destinations)
+            if (found := find(mine, wanted)) is not None:
+                break
+            if self.cluster.clock.monotonic() >= deadline:
+                raise AssertionError(
+                    explain(wanted, seen, outcome, probe, aliases=aliases, destinations=destinations)
+                )
+            self.cluster.clock.sleep(_LOOK_AGAIN_S)
+            seen = self.flows(judgement)
         self.evidence.flows.append(found)
         return found
 
@@ -236,7 +260,11 @@ class Lab:
         # The nodes of a kind cluster share this machine's clock, so the window needs no slack.
         return TimeWindow(judgement.started_s, self.cluster.clock.time())
 
-    def _seen(self, judgement: Judgement) -> list[Flow] | str:
+    def failed(self, error: BaseException) -> None:
+        """Have the cluster's state captured: to be called before anything of it is undone."""
+        self._on_failure(error)
+
+    def seen(self, judgement: Judgement) -> list[Flow] | str:
         """Flows that explain a failure, or why there are none: that must not hide the failure itself."""
         if "hubble-relay" not in self.cluster.info.features:
             return "no flows: the release has no Hubble relay"
@@ -260,9 +288,9 @@ class Lab:
 
     def _believed(self) -> tuple[PolicyRef, ...]:
         """The policies in force; of one that was changed in an inner block, the change."""
-        return tuple({ref.uid: ref for held in self._in_force for ref in held.refs}.values())
+        return tuple({ref.uid: ref for held in self.in_force_now for ref in held.refs}.values())
 
-    def _still_in_force(self) -> None:
+    def still_in_force(self) -> None:
         """Raise when a policy believed in force is not there as it was: what was judged proves nothing."""
         believed = self._believed()
         if not believed:
@@ -276,8 +304,17 @@ class Lab:
                 hint="Inside of in_force, only leaving the block removes its policies.",
             )
 
-    def _explain(self, entry: Judged, seen: list[Flow] | str, oracle: Mapping[str, str]) -> str:
-        lines = [str(held.proof) for held in self._in_force]
+    def explain(
+        self, entry: Judged, seen: list[Flow] | str, oracle: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
+        """The policies in force, the oracle's word and the flows of a probe, a line each.
+
+        Args:
+            entry: the check.
+            seen: from :meth:`seen`.
+            oracle: probe id to what the oracle says.
+        """
+        lines = [str(held.proof) for held in self.in_force_now]
         if saying := oracle.get(entry.check.probe.id):
             lines.append(f"the oracle says {saying}")
         if isinstance(seen, str):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from cilium_e2e.kube import Kube, is_true, pod_states
 from cilium_e2e.model import Cluster, ClusterStateError, Object, Ref, Target
 from cilium_e2e.probe import Port, config_map, pod, service
 
 READY_TIMEOUT_S = 120.0
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 GONE_TIMEOUT_S = 60.0
 
 
@@ -18,7 +20,7 @@ GONE_TIMEOUT_S = 60.0
 class PodSpec:
     """An agent to run: its name, labels, ports, the node it must run on (empty for any), its account.
 
-    ``service_account`` must exist before it; empty for the namespace's default.
+    ``service_account`` is made where it is none that every namespace has; empty for the namespace's default.
     """
 
     name: str
@@ -30,33 +32,39 @@ class PodSpec:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """A Service over agents: its name, the labels of its backends, its ports."""
+    """A Service over agents: its name, the labels of its backends, its ports.
+
+    ``targets`` maps its ports to those of its backends where they differ; ``headless``: without a ClusterIP.
+    """
 
     name: str
     selector: Mapping[str, str]
     ports: tuple[Port, ...]
+    targets: Mapping[int, int] = field(default_factory=dict)
+    headless: bool = False
+
+
+def namespace_object(name: str, labels: Mapping[str, str] = _NO_LABELS) -> Object:
+    """A namespace for agents; their pods satisfy the strictest of the Pod Security levels."""
+    own = {
+        "app.kubernetes.io/managed-by": "cilium-e2e",
+        "pod-security.kubernetes.io/enforce": "restricted",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {**own, **labels}},
+    }
 
 
 @contextmanager
-def namespace(kube: Kube, name: str) -> Iterator[str]:
+def namespace(kube: Kube, name: str, labels: Mapping[str, str] = _NO_LABELS) -> Iterator[str]:
     """A namespace whose pods can be created at once; deleted with all that is in it.
 
     Raises:
         WaitTimeout: it did not become usable.
     """
-    kube.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {
-                "name": name,
-                "labels": {
-                    "app.kubernetes.io/managed-by": "cilium-e2e",
-                    "pod-security.kubernetes.io/enforce": "restricted",
-                },
-            },
-        }
-    )
+    kube.apply(namespace_object(name, labels))
     try:
         # Pods are refused until the namespace's default service account exists.
         kube.wait(
@@ -88,35 +96,85 @@ def deploy(
         WaitTimeout: pods or Services did not become ready; the message says what is missing.
         EnforcementNotProven: a pod did not become a ready endpoint of its node's agent.
     """
+    start(kube, name, pods, services, image=image)
+    await_pods(cluster, kube, {name: [spec.name for spec in pods]})
+    return [Target.pod(name, spec.name) for spec in pods]
+
+
+def start(
+    kube: Kube, name: str, pods: Sequence[PodSpec], services: Sequence[ServiceSpec] = (), *, image: str
+) -> None:
+    """Apply what :func:`deploy` deploys, and wait for nothing; accounts that pods name are made, too."""
     kube.apply(config_map(name))
+    for account in sorted({spec.service_account for spec in pods} - {"", "default"}):
+        kube.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ServiceAccount",
+                "metadata": {"name": account, "namespace": name},
+                "automountServiceAccountToken": False,
+            }
+        )
+    kube.apply_all(pod_object(name, spec, image=image) for spec in pods)
     kube.apply_all(
-        pod(
+        service(
             name,
             spec.name,
-            labels=spec.labels,
+            selector=spec.selector,
             ports=spec.ports,
-            node=spec.node,
-            image=image,
-            service_account=spec.service_account,
+            headless=spec.headless,
+            target_ports=spec.targets,
         )
-        for spec in pods
+        for spec in services
     )
-    kube.apply_all(service(name, spec.name, selector=spec.selector, ports=spec.ports) for spec in services)
-    wanted = {spec.name for spec in pods}
 
-    def ready(found: Sequence[Object]) -> bool | None:
-        return True if wanted <= {p["metadata"]["name"] for p in found if is_true(p, "Ready")} else None
 
-    kube.wait(
-        Ref("v1", "Pod", namespace=name),
-        ready,
-        timeout_s=READY_TIMEOUT_S,
-        what=f"the pods {', '.join(sorted(wanted))} to be ready",
-        describe=pod_states,
+def pod_object(namespace: str, spec: PodSpec, *, image: str) -> Object:
+    """The agent's pod that a spec stands for."""
+    return pod(
+        namespace,
+        spec.name,
+        labels=spec.labels,
+        ports=spec.ports,
+        node=spec.node,
+        image=image,
+        service_account=spec.service_account,
     )
+
+
+def await_pods(cluster: Cluster, kube: Kube, names: Mapping[str, Sequence[str]]) -> None:
+    """Wait until pods are ready, and Cilium has them, too.
+
+    Args:
+        cluster: where.
+        kube: its API.
+        names: namespace to the pods' names.
+
+    Raises:
+        WaitTimeout: pods did not become ready; the message says what is missing.
+        EnforcementNotProven: a pod did not become a ready endpoint of its node's agent.
+    """
+    for namespace, pods in names.items():
+        wanted = set(pods)
+
+        def ready(found: Sequence[Object], wanted: set[str] = wanted) -> bool | None:
+            # One that is on its way out is still Ready for a moment.
+            there = {
+                p["metadata"]["name"]
+                for p in found
+                if is_true(p, "Ready") and "deletionTimestamp" not in p["metadata"]
+            }
+            return True if wanted <= there else None
+
+        kube.wait(
+            Ref("v1", "Pod", namespace=namespace),
+            ready,
+            timeout_s=READY_TIMEOUT_S,
+            what=f"the pods {', '.join(sorted(wanted))} to be ready",
+            describe=pod_states,
+        )
     # No policy to prove: this waits until every pod is an endpoint with a datapath of its own.
-    cluster.prove((), [f"{name}/{spec.name}" for spec in pods])
-    return [Target.pod(name, spec.name) for spec in pods]
+    cluster.prove((), [f"{namespace}/{name}" for namespace, pods in names.items() for name in pods])
 
 
 def remove(kube: Kube, ref: Ref) -> None:

@@ -182,3 +182,61 @@ def test_an_unknown_namespace_is_one_clear_error(bad, place):
     assert "expected only the namespaces default, kube-system, x, y, got elsewhere" in text
     assert "verbatim" in text
     assert caught.value.exit_code == EXIT_USAGE
+
+
+def wide(selector, **rule):
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": "wide"},
+        "spec": {"endpointSelector": selector, **rule},
+    }
+
+
+def test_cluster_wide_objects_get_names_of_the_workers_own():
+    moved = isolate(wide({"matchLabels": {KEYS[0]: "x"}}), MAP, suffix="gw0")
+    assert moved["metadata"]["name"] == "wide-gw0"
+    group = {"kind": "CiliumCIDRGroup", "metadata": {"name": "g"}, "spec": {"externalCIDRs": ["10.0.0.0/8"]}}
+    assert isolate(group, MAP, suffix="gw0")["metadata"] == {"name": "g-gw0"}
+    uses = policy({"ingress": [{"fromCIDRSet": [{"cidrGroupRef": "g"}]}]})
+    assert isolate(uses, MAP, suffix="gw0")["spec"]["ingress"] == [
+        {"fromCIDRSet": [{"cidrGroupRef": "g-gw0"}]}
+    ]
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {},
+        {"matchLabels": {"app": "x"}},
+        {"matchLabels": {KEYS[2]: "x"}},  # a pod's own label of that name
+        {"matchLabels": {KEYS[0]: "elsewhere"}},
+        {"matchExpressions": [{"key": KEYS[0], "operator": "NotIn", "values": ["x"]}]},
+        {"matchExpressions": [{"key": KEYS[0], "operator": "Exists"}]},
+        {"matchExpressions": [{"key": KEYS[0], "operator": "In", "values": ["x", "elsewhere"]}]},
+    ],
+)
+def test_a_cluster_wide_policy_that_reaches_out_is_refused(selector):
+    with pytest.raises(ScenarioError, match="expected a cluster-wide policy whose endpointSelector names"):
+        isolate(wide(selector), MAP)
+
+
+def test_each_rule_of_specs_must_be_confined():
+    whole = wide({"matchLabels": {KEYS[0]: "x"}})
+    isolate(whole, MAP)
+    with pytest.raises(ScenarioError, match="a nodeSelector"):
+        isolate({**whole, "specs": [{"nodeSelector": {}, "ingress": [{}]}]}, MAP)
+
+
+def test_shared_namespaces_are_peers_and_nothing_else():
+    dns = {"egress": [{"toEndpoints": [{"matchLabels": {KEYS[3]: "kube-dns"}}]}]}
+    moved = isolate(policy(dns), MAP, shared=("kube-dns",))
+    assert moved["spec"] == dns
+    with pytest.raises(ScenarioError, match="got kube-dns"):
+        isolate(policy(dns, namespace="kube-dns"), MAP, shared=("kube-dns",))
+
+
+def test_groups_by_labels_see_every_workers():
+    uses = policy({"ingress": [{"fromCIDRSet": [{"cidrGroupSelector": {"matchLabels": {"a": "b"}}}]}]})
+    with pytest.raises(ScenarioError, match="cidrGroupSelector"):
+        isolate(uses, MAP)

@@ -206,7 +206,7 @@ def _strange(spec: dict[str, Any]) -> dict[str, Any]:
     if spec.get("agent"):
         return {"kind": "reset", "detail": "closed after the handshake, before a name"}
     if spec.get("payload"):
-        return {"kind": "infra_error", "detail": "a payload can be echoed by an agent only"}
+        return {"kind": "reset", "detail": "who answered is no agent: the payload did not come back"}
     return {"kind": "connected", "detail": "the peer is no agent"}
 
 

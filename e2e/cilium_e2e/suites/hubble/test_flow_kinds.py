@@ -35,13 +35,14 @@ def test_tcp_udp_and_icmp_are_forwarded_both_ways(lab: Lab, cluster: LiveCluster
     ]
     judgement = lab.judge(checks, hold=0)
     flows = lab.flows(judgement)
+    endpoints = cluster.endpoints()
     for entry in checks:
         probe = entry.probe
         request, reply = both_ways(lab, judgement, probe.id, flows)
-        assert_peer(request.source, scene.client, cluster)
-        assert_peer(request.destination, probe.target, cluster)
-        assert_peer(reply.source, probe.target, cluster)
-        assert_peer(reply.destination, scene.client, cluster)
+        assert_peer(request.source, scene.client, endpoints)
+        assert_peer(request.destination, probe.target, endpoints)
+        assert_peer(reply.source, probe.target, endpoints)
+        assert_peer(reply.destination, scene.client, endpoints)
         if probe.protocol is not Protocol.ICMP:
             port = judgement.outcome(probe.id).source_port
             assert (request.source.port, request.destination.port) == (port, probe.port)
@@ -107,7 +108,7 @@ def test_the_world_is_seen_as_the_world(lab: Lab, cluster: LiveCluster, scene: S
         asked.probe.id,
         Wanted(verdict=FlowVerdict.FORWARDED, direction=Direction.EGRESS, event_type=TRACE, reply=False),
     )
-    assert_peer(flow.source, scene.client, cluster)
+    assert_peer(flow.source, scene.client, cluster.endpoints())
     assert flow.destination.identity in WORLD_IDENTITIES
     assert "reserved:world" in {
         label.removesuffix("-ipv4").removesuffix("-ipv6") for label in flow.destination.labels
@@ -124,8 +125,8 @@ def test_the_nodes_own_traffic_is_seen_as_the_hosts(lab: Lab, cluster: LiveClust
     judgement = lab.judge([to_host, from_host], hold=0)
     flows = lab.flows(judgement)
     request, _ = both_ways(lab, judgement, to_host.probe.id, flows)
-    assert_peer(request.source, scene.near, cluster)
+    assert_peer(request.source, scene.near, cluster.endpoints())
     assert "reserved:host" in request.destination.labels, request
     request, _ = both_ways(lab, judgement, from_host.probe.id, flows)
     assert "reserved:host" in request.source.labels, request
-    assert_peer(request.destination, scene.near, cluster)
+    assert_peer(request.destination, scene.near, cluster.endpoints())

@@ -55,8 +55,8 @@ def _control(lab: Lab, *checks: Check) -> None:
 
 def _assert_ends(lab: Lab, flow_of: tuple[Target, Target], cluster: LiveCluster) -> None:
     flow = lab.evidence.flows[-1]
-    assert_peer(flow.source, flow_of[0], cluster)
-    assert_peer(flow.destination, flow_of[1], cluster)
+    assert_peer(flow.source, flow_of[0], cluster.endpoints())
+    assert_peer(flow.destination, flow_of[1], cluster.endpoints())
 
 
 @pytest.mark.parametrize("direction", list(Direction))

@@ -4,6 +4,7 @@ A file holds ``cases``, and under ``shared`` whatever its anchors need::
 
     cases:
       - name: ingress is denied where no rule allows it
+        tier: full                          # quick where it says nothing
         requires: [multi-node]
         policies: [...]                     # whole objects; namespaces as the stage names them
         expect:
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cilium_e2e.hubble.matching import ACCESS_LOG, DROP, POLICY_VERDICT
-from cilium_e2e.model import Expectation, Object, Request, ScenarioError
+from cilium_e2e.model import Expectation, Object, Request, ScenarioError, Tier
 from cilium_e2e.repository.yamlfiles import read_mapping
 
 FOLDER = Path(__file__).parent / "cases"
@@ -33,7 +34,7 @@ DENIALS = frozenset({"denied", "timeout", "http(403)", "dns(REFUSED)"})
 """Outcomes that are a policy's doing: each needs a positive control and a flow."""
 
 _EVENTS = {"drop": DROP, "verdict": POLICY_VERDICT, "l7": ACCESS_LOG}
-_CASE = {"name", "requires", "policies", "expect"}
+_CASE = {"name", "tier", "requires", "policies", "expect"}
 _ROW = {"from", "to", "outcome", "flow", "request", "named"}
 _FLOW = {"verdict", "reason", "direction", "policy", "event"}
 _REQUEST = {"method", "path", "name"}
@@ -78,13 +79,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Policies and what they make of traffic; ``requires`` as tests have it."""
+    """Policies and what they make of traffic; ``requires`` and ``tier`` as tests have them."""
 
     name: str
     policies: tuple[Object, ...]
     rows: tuple[Row, ...]
     requires: tuple[str, ...] = ()
     file: str = ""
+    tier: Tier = Tier.QUICK
 
     @property
     def id(self) -> str:
@@ -132,7 +134,10 @@ def parse(data: Mapping[str, Any], file: str) -> Case:
                 f"expected one of the policies {', '.join(sorted(names))}, got {row.flow.policy!r}",
                 place=place,
             )
-    return Case(str(data["name"]), policies, rows, tuple(data.get("requires") or ()), file)
+    tiers = [tier.value for tier in Tier]
+    if (tier := data.get("tier", Tier.QUICK.value)) not in tiers:
+        raise ScenarioError(f"expected a tier of {', '.join(tiers)}, got {tier!r}", place=place)
+    return Case(str(data["name"]), policies, rows, tuple(data.get("requires") or ()), file, Tier(tier))
 
 
 def _rows(entry: Mapping[str, Any], place: str) -> list[Row]:

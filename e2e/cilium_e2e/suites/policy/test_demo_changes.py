@@ -13,7 +13,11 @@ from cilium_e2e.scenario import Judgement, Lab, isolate
 from cilium_e2e.scenario.relabel import relabel
 from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, REQUIREMENT, check, demo_policy
 
-pytestmark = pytest.mark.requires(REQUIREMENT, "hubble-relay", "policy-enforcement-default")
+# A changed label reaches other nodes within Cilium's ten seconds, no sooner.
+pytestmark = [
+    pytest.mark.requires(REQUIREMENT, "hubble-relay", "policy-enforcement-default"),
+    pytest.mark.tier("full"),
+]
 
 Workload = tuple[Target, Target, Target]
 DROPPED = Wanted(

@@ -1,0 +1,199 @@
+"""A scenario run: policies applied and proven, the matrix probed, every cell judged, everything undone.
+
+Before the first policy every cell that a policy may deny must have connected: silence counts as a denial only
+where there was an answer without the policy. That control is made once for each stage and probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cilium_e2e.hubble import Wanted
+from cilium_e2e.model import (
+    Backend,
+    Direction,
+    FlowVerdict,
+    OutcomeKind,
+    ScenarioError,
+    StreamLost,
+)
+from cilium_e2e.policy import Oracle
+from cilium_e2e.scenario.cells import Cell, ask_oracle, matrix_cells, row_cells
+from cilium_e2e.scenario.changes import Changes
+from cilium_e2e.scenario.judgement import Judged, Judgement
+from cilium_e2e.scenario.lab import Lab
+from cilium_e2e.scenario.live_world import live_policies, live_world
+from cilium_e2e.scenario.model import Row, Scenario, Step
+from cilium_e2e.scenario.stage import Stage
+
+HOLD = 1
+"""Further rounds in which every cell must come out the same; a denied one costs its time limit in each."""
+_MOST = 12
+
+Ask = Callable[[], Oracle]
+
+
+def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -> None:
+    """Run every step of a scenario, and leave the stage as it was.
+
+    Args:
+        scenario: what to do.
+        lab: where; what is seen becomes its evidence.
+        stage: the scenario's workload.
+        ask: makes an oracle of the cluster as it is now; by default of its live objects.
+
+    Raises:
+        AssertionError: a cell came out differently, or the oracle disagrees with the scenario.
+        PolicyError: a policy is refused that should not be.
+        ClusterStateError: the cluster, or the way to it, broke; no cell was judged by that.
+    """
+    oracles = lab.cluster.info.backend is not Backend.SIMULATED
+    ask = ask or (lambda: Oracle(live_world(lab.cluster, lab.kube), live_policies(lab.kube)))
+    changes = Changes(lab, stage)
+    _control(scenario, lab, stage, oracles=oracles)
+    try:
+        for step in scenario.steps:
+            _step(step, lab, stage, changes, ask if oracles else None)
+    except BaseException as error:
+        lab.failed(error)
+        raise
+    finally:
+        changes.undo()
+
+
+def _control(scenario: Scenario, lab: Lab, stage: Stage, *, oracles: bool) -> None:
+    cells = [cell for step in scenario.steps for cell in row_cells(step, stage) if cell.denied]
+    if oracles and any(step.oracle for step in scenario.steps):
+        cells += matrix_cells(stage)
+    wanted = {cell.check.probe.id: cell.control() for cell in cells}
+    checks = [check for name, check in wanted.items() if name not in stage.reached | stage.silent.keys()]
+    if not checks:
+        return
+    judgement = lab.observe(checks, hold=0)
+    _infra(judgement)
+    for entry in judgement.judged:
+        name = entry.check.probe.id
+        if entry.met:
+            stage.reached.add(name)
+        else:
+            stage.silent[name] = str(entry.outcome)
+
+
+def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None) -> None:
+    if step.refused:
+        words = changes.refusal(step)
+        if step.refused not in words:
+            seen = f"the words {words!r}" if words else "no refusal"
+            raise AssertionError(
+                f"{step.place}: {step.name}: expected a refusal with the words {step.refused!r}, got {seen}"
+            )
+        return
+    changes.make(step)
+    cells = list(row_cells(step, stage))
+    if ask is not None and step.oracle:
+        cells += matrix_cells(stage, cells)
+    if not cells:
+        return
+    if ask is not None:
+        oracle = ask()
+        told = [ask_oracle(cell, oracle) for cell in cells]
+        lab.evidence.notes[f"{step.name}: cells only the oracle could tell, and cannot"] = str(
+            told.count(None)
+        )
+        cells = [cell for cell in told if cell is not None]
+    judgement = lab.observe(
+        [cell.check for cell in cells],
+        hold=HOLD,
+        oracle={cell.check.probe.id: cell.oracle for cell in cells},
+    )
+    _infra(judgement)
+    _require(step, lab, stage, cells, judgement)
+    _flows(lab, changes, cells, judgement)
+
+
+def _infra(judgement: Judgement) -> None:
+    """Raise where a probe could not be made.
+
+    Raises:
+        StreamLost: at least one; the message is no verdict on any policy.
+    """
+    broken = [entry for entry in judgement.judged if entry.outcome.kind is OutcomeKind.INFRA_ERROR]
+    if broken:
+        raise StreamLost(
+            f"{len(broken)} of {len(judgement.judged)} probes could not be made, so nothing is judged; "
+            f"the first: {broken[0]}",
+            place="scenario",
+        )
+
+
+def _require(step: Step, lab: Lab, stage: Stage, cells: Sequence[Cell], judgement: Judgement) -> None:
+    by_id = {cell.check.probe.id: cell for cell in cells}
+    lines: list[str] = []
+    failures = judgement.failures
+    if failures:
+        # The cluster first, as it is now; flows may take long to be had.
+        lines += lab.causes(failures)
+        lines.append(f"{len(failures)} of {len(cells)} cells came out differently:")
+        seen = lab.seen(judgement)
+        for entry in failures[:_MOST]:
+            lines += _told(entry, by_id[entry.check.probe.id])
+            lines += [f"      {line}" for line in lab.explain(entry, seen).splitlines()]
+        lines += _more(failures)
+    disagreeing = [cell for cell in cells if cell.disagrees]
+    if disagreeing:
+        lines.append(f"the oracle disagrees with {len(disagreeing)} expectations of the scenario:")
+        for cell in disagreeing[:_MOST]:
+            place = cell.row.place if cell.row else ""
+            lines += [f"  {place}: {cell.check.probe.id} is {cell.check.expected}", f"      {cell.oracle}"]
+        lines += _more(disagreeing)
+    silent = [
+        entry
+        for entry in judgement.judged
+        if entry.met and by_id[entry.check.probe.id].denied and entry.check.probe.id not in stage.reached
+    ]
+    if silent:
+        lines.append(f"{len(silent)} denials prove nothing: without the policies there was no answer either:")
+        for entry in silent[:_MOST]:
+            name = entry.check.probe.id
+            lines.append(f"  {name}: then {stage.silent.get(name, 'not asked')}, now {entry.outcome}")
+        lines += _more(silent)
+    if lines:
+        raise AssertionError("\n".join([f"{step.place}: {step.name}", *lines]))
+    lab.still_in_force()
+
+
+def _told(entry: Judged, cell: Cell) -> list[str]:
+    place = f" ({cell.row.place})" if cell.row else ""
+    lines = [f"  {entry}{place}"]
+    return [*lines, f"      oracle: {cell.oracle}"] if cell.oracle else lines
+
+
+def _more(found: Sequence[object]) -> list[str]:
+    return [f"  ... and {len(found) - _MOST} more"] if len(found) > _MOST else []
+
+
+def _flows(lab: Lab, changes: Changes, cells: Sequence[Cell], judgement: Judgement) -> None:
+    rows = [(cell.row, cell.check.probe.id) for cell in cells if cell.row and cell.row.flow]
+    if not rows:
+        return
+    flows = lab.flows(judgement)
+    for row, probe_id in rows:
+        try:
+            lab.flow(judgement, probe_id, _wanted(row, changes), flows=flows)
+        except AssertionError as error:
+            raise AssertionError(f"{row.place}: {error}") from None
+
+
+def _wanted(row: Row, changes: Changes) -> Wanted:
+    wish = row.flow
+    if wish is None:
+        raise ScenarioError("expected a flow to be wished for", place=row.place)
+    policy = changes.policy(wish.policy) if wish.policy else None
+    if wish.policy and policy is None:
+        raise ScenarioError(f"expected one policy in force called {wish.policy}", place=row.place)
+    return Wanted(
+        verdict=FlowVerdict(wish.verdict) if wish.verdict else None,
+        direction=Direction(wish.direction) if wish.direction else None,
+        reason=wish.reason,
+        policy=policy,
+    )
