@@ -21,6 +21,12 @@ from cilium_e2e.session.choice import Session, session_for
 
 HANDLE = pytest.StashKey[Handle]()
 OPTIONS = pytest.StashKey[Options]()
+SIMULATED = (
+    "simulated, in virtual time: API server, Flux, Cilium's agents, Services, DNS, packets (judged by the "
+    "policy oracle) and flows",
+    "only a real cluster can prove: kernels and eBPF, Cilium's own code, images and charts, kubectl, real time",
+)
+"""What a run on a simulated cluster says of itself."""
 _INPUT = "cilium_e2e"
 _TREE = pytest.StashKey[Repository]()
 
@@ -149,6 +155,9 @@ class Controller:
         )
         for line in handle.timeline:
             terminalreporter.line(f"  {line}")
+        if info.backend is Backend.SIMULATED:
+            for line in SIMULATED:
+                terminalreporter.line(line)
         terminalreporter.line(f"{len(info.differences)} declared differences from the repository:")
         for difference in info.differences:
             terminalreporter.line(f"  {difference}")

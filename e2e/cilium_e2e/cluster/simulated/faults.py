@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 _RESTART_AT = 12
-_LOSE_EACH = 40
+_LOSE_EACH = 10
 _TEST_NAMESPACES = "ce2e-"
 
 
