@@ -44,7 +44,7 @@ class WebSocket:
 def test_when_the_server_ends_it(ending: Exception) -> None:
     websocket = WebSocket(ending)
     forward = ClosingPortForward(websocket, [4245])
-    with forward.socket(4245) as local:
+    with socket.socket(fileno=forward.socket(4245).detach()) as local:
         websocket.server.send(b"bye")
         assert websocket.shut.wait(5)
         local.settimeout(5)

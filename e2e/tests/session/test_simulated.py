@@ -42,7 +42,7 @@ def made():
 
 
 def test_it_says_what_it_is(made):
-    handle, cluster, said = made
+    handle, _cluster, said = made
     assert said[0].startswith("backend: simulated (asked for): no packet is sent")
     assert handle.info.backend is Backend.SIMULATED
     assert Handle.from_data(handle.to_data()) == handle
