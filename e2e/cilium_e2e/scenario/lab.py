@@ -85,7 +85,6 @@ class Lab:
         self.in_force_now: list[InForce] = []
         """What explains a failure; whoever puts policies into force by other means adds to it."""
         self._since_s = cluster.clock.time()
-        self._agents = CiliumAgents(kube, cluster.info.cilium_namespace)
 
     def judge(
         self,
@@ -168,7 +167,8 @@ class Lab:
             any(end.kind is TargetKind.DNS for end in ends)
             or any(p.protocol is Protocol.DNS for p in probes),
         )
-        lines = diagnose(self.kube, self._agents, suspects).lines()
+        agents = CiliumAgents(self.kube, self.cluster.info.cilium_namespace)
+        lines = diagnose(self.kube, agents, suspects).lines()
         self.evidence.notes["diagnosis"] = "\n".join(lines)
         return lines
 
