@@ -23,10 +23,13 @@ HANDLE = pytest.StashKey[Handle]()
 OPTIONS = pytest.StashKey[Options]()
 SIMULATED = (
     (
-        "simulated, in virtual time: API server, Flux, Cilium's agents, Services, DNS, packets (judged by the "
-        "policy oracle) and flows"
+        "simulated, in virtual time: API server, Flux, Cilium's agents, Services, DNS, packets (judged by "
+        "the policy oracle) and flows"
     ),
-    "only a real cluster can prove: kernels and eBPF, Cilium's own code, images and charts, kubectl, real time",
+    (
+        "only a real cluster can prove: kernels and eBPF, Cilium's own code, images and charts, kubectl, "
+        "real time"
+    ),
 )
 """What a run on a simulated cluster says of itself."""
 _INPUT = "cilium_e2e"

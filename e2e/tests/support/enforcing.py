@@ -24,7 +24,6 @@ from cilium_e2e.model import (
     PolicyRef,
     Probe,
     Proof,
-    Ref,
     Target,
     TargetKind,
     WorldAgent,
@@ -39,18 +38,15 @@ Fault = Callable[[Probe, Outcome], Outcome]
 
 
 class EnforcingTransport(MemoryTransport):
-    """Gives UIDs, makes pods ready at once, and namespaces usable."""
+    """Makes pods ready at once, and namespaces usable."""
 
     def __init__(self) -> None:
         super().__init__()
         self.number = 0
 
     def apply(self, obj: Object, *, field_manager: str, force: bool = False) -> Object:
-        before = self.stored(Ref.of(obj))
         self.number += 1
-        uid = before["metadata"]["uid"] if before else f"uid-{self.number}"
         stored = super().apply(obj, field_manager=field_manager, force=force)
-        stored["metadata"]["uid"] = uid
         if obj["kind"] == "Pod":
             stored["status"] = {
                 "podIP": f"10.0.0.{self.number % 250 + 1}",
