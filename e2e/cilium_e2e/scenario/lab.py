@@ -20,12 +20,14 @@ from cilium_e2e.model import (
     Evidence,
     Flow,
     FlowFilter,
+    FlowsLost,
     Object,
     OutcomeKind,
     PolicyRef,
     Proof,
     Protocol,
     Ref,
+    StreamLost,
     Target,
     TargetKind,
     TimeWindow,
@@ -35,6 +37,8 @@ from cilium_e2e.scenario.policies import enforce_all
 from cilium_e2e.scenario.workload import remove
 
 ALL_FLOWS = FlowFilter()
+ATTEMPTS = 3
+"""How often the same is asked where Hubble loses flows of it."""
 LATE_S = 3.0
 """How much later than its probe a flow may be stamped by an agent that is busy, in seconds."""
 _LOOK_AGAIN_S = 0.5
@@ -212,6 +216,31 @@ class Lab:
         """
         with self._explained(flows=True):
             return self.cluster.flows(self._window(judgement), filter)
+
+    def witness(
+        self,
+        checks: Sequence[Check],
+        filter: FlowFilter = ALL_FLOWS,  # noqa: A002 - Hubble's word
+        *,
+        hold: int = HOLD_ROUNDS,
+        oracle: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[Judgement, list[Flow]]:
+        """Judge, and get all flows of it. Where Hubble lost some, the same is asked again, and that is told.
+
+        A loss says that a node was busy, or its ring small; of the network it says nothing.
+
+        Raises:
+            AssertionError: see :meth:`judge`.
+            FlowsLost, StreamLost: every time.
+            WaitTimeout: see :meth:`flows`.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            judgement = self.judge(checks, hold=hold, oracle=oracle)
+            try:
+                return judgement, self.cluster.flows(self._window(judgement), filter)
+            except (FlowsLost, StreamLost) as error:
+                self.evidence.notes[f"flows lost, attempt {attempt}"] = str(error)
+        return judgement, self.flows(judgement, filter)
 
     def flow(
         self,

@@ -59,8 +59,7 @@ def test_an_agent_restart_is_survived(lab: Lab, cluster: LiveCluster, kube: Kube
     with pytest.raises((StreamLost, FlowsLost), match=node):
         cluster.flows(spanning, FlowFilter())
 
-    after = lab.judge(checks, hold=0)
-    flows = lab.flows(after)
+    after, flows = lab.witness(checks, hold=0)
     for entry in checks:
         both_ways(lab, after, entry.probe.id, flows)
     # The new agent is busy, and stamps its events when it comes to read them.

@@ -33,8 +33,7 @@ def test_tcp_udp_and_icmp_are_forwarded_both_ways(lab: Lab, cluster: LiveCluster
         for target in (scene.near, scene.far)
         for port, protocol in protocols
     ]
-    judgement = lab.judge(checks, hold=0)
-    flows = lab.flows(judgement)
+    judgement, flows = lab.witness(checks, hold=0)
     endpoints = cluster.endpoints()
     for entry in checks:
         probe = entry.probe
@@ -55,8 +54,7 @@ def test_a_deployments_pod_is_seen_with_its_workload(lab: Lab, scene: Scene) -> 
     """The pod's name is random, the workload's is the Deployment's; as source and as destination."""
     asked = check(scene.client, scene.web)
     asks = check(scene.web, scene.near)
-    judgement = lab.judge([asked, asks], hold=0)
-    flows = lab.flows(judgement)
+    judgement, flows = lab.witness([asked, asks], hold=0)
     request, reply = both_ways(lab, judgement, asked.probe.id, flows)
     assert (request.destination.pod, request.destination.workload) == (scene.web.name, WORKLOAD)
     assert (reply.source.pod, reply.source.workload) == (scene.web.name, WORKLOAD)
@@ -122,8 +120,7 @@ def test_the_nodes_own_traffic_is_seen_as_the_hosts(lab: Lab, cluster: LiveClust
     node = Target.node(scene.nodes[scene.client])
     to_host = check(scene.near, node, HOST_TCP)
     from_host = check(node, scene.near)
-    judgement = lab.judge([to_host, from_host], hold=0)
-    flows = lab.flows(judgement)
+    judgement, flows = lab.witness([to_host, from_host], hold=0)
     request, _ = both_ways(lab, judgement, to_host.probe.id, flows)
     assert_peer(request.source, scene.near, cluster.endpoints())
     assert "reserved:host" in request.destination.labels, request

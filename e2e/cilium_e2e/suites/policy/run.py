@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from cilium_e2e.hubble.matching import POLICY_VERDICT, Wanted
 from cilium_e2e.model import (
     Direction,
     Flow,
-    FlowsLost,
     FlowVerdict,
     Object,
     PolicyRef,
@@ -20,8 +19,6 @@ from cilium_e2e.scenario import Judgement, Lab, OracleView, Saying, live_policie
 from cilium_e2e.suites.policy.cases import Case, FlowWish
 from cilium_e2e.suites.policy.stage import Bound, Stage
 
-ATTEMPTS = 3
-"""How often a case is probed where Hubble loses flows of it."""
 HOLD = 0
 """Rounds beyond the one that met everything: enforcement is proven before it, and the flows of its very
 probes show that policy made the outcomes, so that luck has no part in them."""
@@ -44,7 +41,7 @@ def run_case(lab: Lab, stage: Stage, case: Case) -> None:
         view = OracleView(world, live_policies(lab.kube))
         sayings = {row.id: view.says(row.check.probe) for row in rows}
         words = {probe: saying.words for probe, saying in sayings.items()}
-        judgement, flows = _judged_with_flows(lab, rows, words)
+        judgement, flows = lab.witness([row.check for row in rows], hold=HOLD, oracle=words)
         refs = dict(zip((_written(policy, stage) for policy in policies), held.refs, strict=True))
         wrong = contradictions(rows, sayings, judgement)
         wrong += [
@@ -55,27 +52,6 @@ def run_case(lab: Lab, stage: Stage, case: Case) -> None:
         ]
     if wrong:
         raise AssertionError("\n".join([f"{case.name} ({case.file}):", *(f"  {text}" for text in wrong)]))
-
-
-def _judged_with_flows(
-    lab: Lab, rows: Sequence[Bound], words: Mapping[str, str]
-) -> tuple[Judgement, list[Flow]]:
-    """Outcomes and all flows of their time. Where Hubble lost some, the same is asked again, and that is told.
-
-    A loss says that the nodes were busy, and nothing of the policy.
-
-    Raises:
-        FlowsLost: every time.
-    """
-    for attempt in range(1, ATTEMPTS + 1):
-        judgement = lab.judge([row.check for row in rows], hold=HOLD, oracle=words)
-        try:
-            return judgement, lab.flows(judgement)
-        except FlowsLost as error:
-            lab.evidence.notes[f"flows lost, attempt {attempt}"] = str(error)
-            if attempt == ATTEMPTS:
-                raise
-    raise AssertionError("no attempt was made")
 
 
 def control(lab: Lab, rows: Sequence[Bound]) -> None:
