@@ -22,7 +22,7 @@ from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
 from cilium_e2e.scenario import Lab, PodSpec, ServiceSpec, deploy, namespace
 from cilium_e2e.session import Handle, Options
-from cilium_e2e.session.attach import attach
+from cilium_e2e.session.choice import attach
 
 TCP = 8080
 UDP = 8080

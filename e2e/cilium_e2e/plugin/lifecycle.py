@@ -22,14 +22,8 @@ from cilium_e2e.session.choice import Session, session_for
 HANDLE = pytest.StashKey[Handle]()
 OPTIONS = pytest.StashKey[Options]()
 SIMULATED = (
-    (
-        "simulated, in virtual time: API server, Flux, Cilium's agents, Services, DNS, packets (judged by "
-        "the policy oracle) and flows"
-    ),
-    (
-        "only a real cluster can prove: kernels and eBPF, Cilium's own code, images and charts, kubectl, "
-        "real time"
-    ),
+    "simulated, in virtual time: API server, Flux, agents, Services, DNS, flows; the oracle judges packets",
+    "only a real cluster can prove: kernels and eBPF, Cilium's own code, its images and chart, real time",
 )
 """What a run on a simulated cluster says of itself."""
 _INPUT = "cilium_e2e"

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
+from cilium_e2e.cluster.container_exec import Containers
+from cilium_e2e.cluster.engine import Engine
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.flux import reconcile
+from cilium_e2e.flux.server import ArtifactServer
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Backend, BackendUnavailable, Revision
 from cilium_e2e.session.handle import Handle
 from cilium_e2e.session.options import Options
+from cilium_e2e.session.prepare import image_overrides, overrides, prepare
+from cilium_e2e.session.publishing import publish
 
 
 def attach(handle: Handle, options: Options) -> LiveCluster:
-    """Connect to a running cluster; a simulated one is made anew in each process."""
-    if handle.info.backend is Backend.SIMULATED:
-        from cilium_e2e.session import simulated  # noqa: PLC0415 - only where it is used
-
-        return simulated.attach(handle, options)
-    # These bring the clients of engine and API server, which a simulated cluster does without.
-    from cilium_e2e.cluster.container_exec import Containers  # noqa: PLC0415
-    from cilium_e2e.cluster.engine import Engine  # noqa: PLC0415
-    from cilium_e2e.flux.server import ArtifactServer  # noqa: PLC0415
-    from cilium_e2e.kube.live import LiveTransport  # noqa: PLC0415
-    from cilium_e2e.session.prepare import image_overrides, overrides, prepare  # noqa: PLC0415
-    from cilium_e2e.session.publishing import publish  # noqa: PLC0415
+    """Connect to a running cluster."""
+    from cilium_e2e.kube.live import LiveTransport  # noqa: PLC0415 - its client takes seconds to import
 
     transport = LiveTransport(handle.kubeconfig, context=handle.context)
 

@@ -1,10 +1,11 @@
-"""Which backend a run gets; what only one of them needs is imported with it."""
+"""Which backend a run gets, and how it is reached; what only one of them needs is imported with it."""
 
 from __future__ import annotations
 
 import os
 from typing import Protocol
 
+from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.model import Backend, BackendUnavailable, InputError
 from cilium_e2e.session.handle import Handle
 from cilium_e2e.session.options import AUTO, Options
@@ -50,6 +51,17 @@ def session_for(options: Options, say: Say) -> Session:
         except BackendUnavailable:
             return _simulated(options, say, "no container engine answers")
     return start.KindSession(options, say)
+
+
+def attach(handle: Handle, options: Options) -> LiveCluster:
+    """The cluster of a handle, as those who run tests use it; a simulated one is made in each process."""
+    if handle.info.backend is Backend.SIMULATED:
+        from cilium_e2e.session import simulated  # noqa: PLC0415 - only where it is used
+
+        return simulated.attach(handle, options)
+    from cilium_e2e.session import attach as live  # noqa: PLC0415 - with it come the clients of a real cluster
+
+    return live.attach(handle, options)
 
 
 def _simulated(options: Options, say: Say, why: str) -> Session:

@@ -22,7 +22,7 @@ from cilium_e2e.model import (
 from cilium_e2e.probe import Port
 from cilium_e2e.scenario import PodSpec, deploy, enforce, namespace
 from cilium_e2e.session import Handle, Options, choice, start
-from cilium_e2e.session.attach import attach
+from cilium_e2e.session.choice import attach
 from cilium_e2e.session.simulated import SimulatedSession
 
 ROOT = Path(__file__).parents[3]
@@ -42,7 +42,7 @@ def made():
 
 
 def test_it_says_what_it_is(made):
-    handle, _cluster, said = made
+    handle, _, said = made
     assert said[0].startswith("backend: simulated (asked for): no packet is sent")
     assert handle.info.backend is Backend.SIMULATED
     assert Handle.from_data(handle.to_data()) == handle
@@ -153,7 +153,7 @@ import sys
 from pathlib import Path
 from cilium_e2e.plugin import fixtures, lifecycle, reporting, requirements, exclusive
 from cilium_e2e.session import Options, choice
-from cilium_e2e.session.attach import attach
+from cilium_e2e.session.choice import attach
 options = Options(backend="simulated", repository=Path(sys.argv[1]))
 session = choice.session_for(options, print)
 cluster = attach(session.start(), options)
