@@ -17,10 +17,12 @@ from cilium_e2e.model import (
     EndpointProof,
     EnforcementNotProven,
     Identity,
+    KubeError,
     NodeInfo,
     Object,
     Outcome,
     OutcomeKind,
+    PolicyError,
     PolicyRef,
     Probe,
     Proof,
@@ -28,7 +30,20 @@ from cilium_e2e.model import (
     TargetKind,
     WorldAgent,
 )
-from cilium_e2e.policy import Oracle, Peer, Pod, Service, ServicePort, World, parse_policy, service_verdicts
+from cilium_e2e.policy import (
+    CIDRGroup,
+    Oracle,
+    Peer,
+    Pod,
+    Service,
+    ServicePort,
+    World,
+    check_agent,
+    check_schema,
+    parse_policy,
+    service_verdicts,
+)
+from cilium_e2e.policy.schema import aggregate
 from support.memory import MemoryTransport
 
 _POLICIES = {"CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy"}
@@ -43,8 +58,14 @@ class EnforcingTransport(MemoryTransport):
     def __init__(self) -> None:
         super().__init__()
         self.number = 0
+        self.refuses = False
 
     def apply(self, obj: Object, *, field_manager: str, force: bool = False) -> Object:
+        if self.refuses and obj["kind"] in _POLICIES:
+            if problems := check_schema(obj):
+                raise KubeError(422, "Invalid", aggregate(problems), place=str(Ref.of(obj)))
+            if words := check_agent(parse_policy(obj)):
+                raise PolicyError(f"Cilium refuses the policy: {words}", place=str(Ref.of(obj)))
         self.number += 1
         stored = super().apply(obj, field_manager=field_manager, force=force)
         if obj["kind"] == "Pod":
@@ -72,10 +93,19 @@ class EnforcingCluster:
     faults: list[Fault] = field(default_factory=list)
     deaf: set[str] = field(default_factory=set)
     ignores_policies: bool = False
+    strict: bool = False
+    """Whether it refuses what the API server and the agent refuse."""
     probed: list[str] = field(default_factory=list)
     proven: list[tuple[tuple[PolicyRef, ...], bool]] = field(default_factory=list)
     unproven: set[str] = field(default_factory=set)
     found_flows: Callable[[], list[object]] = list
+
+    def __post_init__(self) -> None:
+        self.kube.refuses = self.strict
+
+    @property
+    def policies(self) -> list[Object]:
+        return self.kube.all(*_POLICIES)
 
     @property
     def clock(self):
@@ -136,9 +166,13 @@ class EnforcingCluster:
             },
             pods=pods,
             peers=tuple(Peer(name=f"world:{one.name}", address=one.ips[0]) for one in WORLD),
+            cidr_groups=tuple(
+                CIDRGroup(name=one["metadata"]["name"], cidrs=tuple(one["spec"]["externalCIDRs"]))
+                for one in self.kube.all("CiliumCIDRGroup")
+            ),
             services=services,
         )
-        return Oracle(world, [parse_policy(one, strict=False) for one in self.kube.all(*_POLICIES)])
+        return Oracle(world, [parse_policy(one, strict=False) for one in self.policies])
 
     def prober(self, source: Target) -> EnforcingProber:
         return EnforcingProber(self, source)
