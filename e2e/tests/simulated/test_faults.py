@@ -90,6 +90,7 @@ def run(pytester, prepared, monkeypatch):
         words += [f"-pno:{name}" for name in ("cacheprovider", "hypothesispytest", "pytest_cov", "xdist")]
         words += [
             "--backend=simulated",
+            "--tier=full",
             f"--repository={ROOT}",
             "-W",
             "ignore::pytest.PytestAssertRewriteWarning",
