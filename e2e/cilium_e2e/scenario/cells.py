@@ -12,7 +12,7 @@ from cilium_e2e.scenario.judgement import Check
 from cilium_e2e.scenario.model import Row, Step
 from cilium_e2e.scenario.stage import Stage
 
-TIMEOUT_S = 0.6
+TIMEOUT_S = 1.0
 """How long silence lasts until it is a denial. Answers inside a cluster take milliseconds, and whatever is
 not as expected is asked again."""
 SLOW_TIMEOUT_S = 1.5

@@ -26,6 +26,7 @@ from cilium_e2e.model import (
     PolicyRef,
     Probe,
     Proof,
+    Ref,
     Target,
     TargetKind,
     WorldAgent,
