@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from cilium_e2e.commands import bench_oracle, bench_probes, verdicts
+from cilium_e2e.commands import bench_oracle, bench_probes, faults, verdicts
 from cilium_e2e.model import EXIT_INTERRUPTED, HarnessError, InputError, Topology
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import (
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--agent-image", "IMAGE"),
         ("--step-timeout", "S"),
         ("--context", "NAME"),
+        ("--inject", "FAULT"),
         ("--timeline", "FILE"),
         ("--evidence", "FILE"),
     ):
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _shared(clusters)
     clusters.set_defaults(function=_clusters)
     verdicts.add_arguments(commands)
+    faults.add_arguments(commands)
     bench = commands.add_parser("bench", allow_abbrev=False, help="measure, in ratios taken in one run")
     benches = bench.add_subparsers(dest="bench", required=True)
     bench_oracle.add_arguments(benches)
@@ -133,7 +135,9 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
         _describe(given)
         rest = [*rest, "--collect-only", "-q", "-n", "0"]
     elif not any(word == "-n" or word.startswith(("-n", "--numprocesses")) for word in rest):
-        rest = ["-n", _DEFAULT_WORKERS, "--dist", "worksteal", *rest]
+        # Workers cost more than a simulated cluster takes.
+        workers = "0" if given.backend == "simulated" else _DEFAULT_WORKERS
+        rest = ["-n", workers, *(["--dist", "worksteal"] if workers != "0" else []), *rest]
     rest = [word for word in rest if word != "--"]
     rest, chosen = _chosen(rest, suites)
     words = [

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from typing import Protocol
 
 from cilium_e2e.cluster.agents import CiliumAgents
-from cilium_e2e.cluster.container_exec import Containers
 from cilium_e2e.cluster.enforcement import Enforcement
-from cilium_e2e.cluster.relay_link import RelayLink
-from cilium_e2e.cluster.world import container
+from cilium_e2e.cluster.poking import Poke
 from cilium_e2e.hubble import complete_flows
-from cilium_e2e.hubble.relay import RelaySource
+from cilium_e2e.hubble.reports import Relay
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     Capability,
@@ -36,8 +35,21 @@ from cilium_e2e.model import (
     TimeWindow,
 )
 from cilium_e2e.probe import BATCH_COMMAND, CONTAINER, BatchClient
+from cilium_e2e.probe.places import container
 
 _FLOWS_TIMEOUT_S = 30.0
+
+
+class Outside(Protocol):
+    """Runs commands beside the nodes: the container engine, or what stands in for it."""
+
+    def exec(self, name: str, command: Sequence[str]) -> ExecStream:
+        """Start a command in a container."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
 
 
 class LiveCluster:
@@ -49,6 +61,7 @@ class LiveCluster:
         publisher: publishes the working tree and has Flux reconcile it.
         containers: the engine's, for agents outside the cluster; closed with the cluster object. None where
             there is no engine.
+        flow_source: gives the started flow source; by default the release's relay, through the API server.
         clock: the machine's.
     """
 
@@ -58,7 +71,8 @@ class LiveCluster:
         transport: KubeTransport,
         *,
         publisher: Callable[[], Revision],
-        containers: Containers | None = None,
+        containers: Outside | None = None,
+        flow_source: Callable[[], Relay] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._info = info
@@ -69,7 +83,8 @@ class LiveCluster:
         self.agents = CiliumAgents(self.api, info.cilium_namespace)
         self._enforcement = Enforcement(self.api, self.agents)
         self._probers: dict[Target, BatchClient] = {}
-        self._relay: RelaySource | None = None
+        self._relay: Relay | None = None
+        self._flow_source = flow_source or self._through_relay
         self._lock = threading.Lock()
         self._open = ExitStack()
         self._open.callback(transport.close)  # last, and whatever else goes wrong
@@ -134,7 +149,7 @@ class LiveCluster:
             raise ClusterStateError("it has no address to dial", place=str(target))
         return str(ip)
 
-    def relay(self) -> RelaySource:
+    def relay(self) -> Relay:
         """The one long-lived flow stream, opened at the first call.
 
         Raises:
@@ -142,10 +157,17 @@ class LiveCluster:
         """
         with self._lock:
             if self._relay is None:
-                link = RelayLink(self.api, self.agents, self._info.cilium_namespace)
-                self._open.callback(link.close)
-                self._relay = link.source
+                self._relay = self._flow_source()
             return self._relay
+
+    def _through_relay(self) -> Relay:
+        # With it come gRPC and protobuf, which a simulated cluster never needs.
+        from cilium_e2e.cluster.relay_link import RelayLink  # noqa: PLC0415
+
+        poke = Poke(self.api, self.agents, [node for node, _ in self._info.host_agents], self.prober)
+        link = RelayLink(self.api, self._info.cilium_namespace, poke=poke)
+        self._open.callback(link.close)
+        return link.source
 
     def flows(self, window: TimeWindow, filter: FlowFilter) -> list[Flow]:  # noqa: A002 - Hubble's word
         """See :class:`~cilium_e2e.model.Cluster`."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 
-from cilium_e2e.cluster.agents import AGENT_CONTAINER, CiliumAgents
 from cilium_e2e.cluster.relay_tls import relay_tls
 from cilium_e2e.hubble.relay import RelaySource, Tls
 from cilium_e2e.kube import Kube, LocalForward
@@ -20,8 +18,8 @@ class RelayLink:
 
     Args:
         kube: the cluster's API.
-        agents: its agents, which can make a silent node show a flow.
         namespace: where relay runs.
+        poke: makes silent nodes show a flow.
 
     Raises:
         ClusterStateError: on construction, when no relay runs, or when it speaks TLS and its certificates
@@ -29,14 +27,13 @@ class RelayLink:
         StreamLost: it cannot be reached.
     """
 
-    def __init__(self, kube: Kube, agents: CiliumAgents, namespace: str) -> None:
+    def __init__(self, kube: Kube, namespace: str, *, poke: Callable[[Sequence[str]], None]) -> None:
         self._kube = kube
-        self._agents = agents
         self._namespace = namespace
         self._forward: LocalForward | None = None
         # A missing relay or certificate is told at once, not as a stream that will not open.
         self._tls()
-        self.source = RelaySource(self._address, tls=self._tls, poke=self._poke, clock=kube.clock)
+        self.source = RelaySource(self._address, tls=self._tls, poke=poke, clock=kube.clock)
         try:
             self.source.start()
         except BaseException:
@@ -76,16 +73,3 @@ class RelayLink:
                 hint="Does the release enable hubble.relay?",
             )
         return {"apiVersion": "v1", "kind": "Pod", **running[0]}
-
-    def _poke(self, nodes: Sequence[str]) -> None:
-        """Make silent nodes show a flow: the newest event of a node is only told after a newer one.
-
-        One agent's health probe reaches every node's health endpoint; whether it finds them healthy does
-        not matter here, nor whether there is an agent just now: whoever waits tells what stays missing.
-        """
-        del nodes
-        with suppress(ClusterStateError):
-            agent = self._agents.pods()[0]
-            self._kube.run(
-                agent.ref, ["cilium-health", "status", "--probe"], container=AGENT_CONTAINER, check=False
-            )

@@ -10,18 +10,13 @@ from importlib import resources
 from cilium_e2e.cluster.engine import NETWORK, RUN_LABEL, Engine
 from cilium_e2e.model import EngineError, Target, WorldAgent
 from cilium_e2e.probe import GROUP, HOME, RUN, Port, agent_files, serve_command
-from cilium_e2e.probe.places import WORLD, WORLD_PORTS, ZONE_SERVER, zone_records
+from cilium_e2e.probe.places import WORLD, WORLD_PORTS, ZONE_SERVER, container, zone_records
 
 _CONTENT_LABEL = "io.cilium-e2e.content"
 _ARGUMENTS = f"{HOME}/late_arguments.py"
 _PIPE = "/tmp/arguments"  # noqa: S108 - inside a container of our own
 _READY_S, _READY_AGAIN_S = 30, 2
 _FAMILIES = {"ipv4": {4}, "ipv6": {6}, "dual": {4, 6}}
-
-
-def container(cluster: str, name: str) -> str:
-    """The container of a cluster's agent ``world:NAME``."""
-    return f"{cluster}-world-{name}"
 
 
 class WorldAgents:

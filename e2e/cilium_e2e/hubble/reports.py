@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+from cilium_e2e.model import FlowSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +39,18 @@ class NodeReport:
     uptime_s: float
     flows_seen: int
     flows_most: int
+
+
+class Relay(FlowSource, Protocol):
+    """A flow source that also speaks of itself and of its nodes."""
+
+    reconnects: int
+    """How often the stream had to be opened anew."""
+
+    def status(self, *, timeout_s: float | None = None) -> RelayStatus:
+        """Relay's word on itself."""
+        ...
+
+    def node_reports(self, *, timeout_s: float | None = None) -> list[NodeReport]:
+        """Relay's word on each node it knows."""
+        ...

@@ -22,6 +22,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.stream import portforward, stream
 from websocket import WebSocketBadStatusException
 
+from cilium_e2e.kube import forward_stream
 from cilium_e2e.kube.exec_stream import WebSocketExec
 from cilium_e2e.model import (
     BackendUnavailable,
@@ -34,6 +35,8 @@ from cilium_e2e.model import (
     Ref,
     WatchEvent,
 )
+
+forward_stream.install()
 
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 30.0

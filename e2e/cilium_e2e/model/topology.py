@@ -28,6 +28,8 @@ class Capability(enum.Enum):
     """Agents outside the cluster; kind has them always, whatever the topology."""
     HOST_AGENTS = "host-agents"
     """Agents on the nodes' own networks."""
+    REAL = "real"
+    """Real kernels, processes and programs: whatever a simulated cluster could only make up."""
     OUTSIDE_ZONE = "outside-zone"
     """Cluster DNS resolves names of a zone that is served outside the cluster; kind has it always."""
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from cilium_e2e.cluster.kind import KindCluster
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Backend, BackendUnavailable, ClusterStateError, Target
@@ -22,7 +22,7 @@ from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
 from cilium_e2e.scenario import Lab, PodSpec, ServiceSpec, deploy, namespace
 from cilium_e2e.session import Handle, Options
-from cilium_e2e.session.attach import attach
+from cilium_e2e.session.choice import attach
 
 TCP = 8080
 UDP = 8080
@@ -64,6 +64,10 @@ def cluster(handle: Handle, run_options: Options) -> Iterator[LiveCluster]:
     attached.close()
 
 
+if TYPE_CHECKING:  # it brings the engine's client
+    from cilium_e2e.cluster.kind import KindCluster
+
+
 @pytest.fixture(scope="session")
 def kind_cluster(handle: Handle, run_options: Options, pytestconfig: pytest.Config) -> KindCluster:
     """In place of pytest-kind's fixture: the running cluster, neither created nor deleted here.
@@ -72,6 +76,8 @@ def kind_cluster(handle: Handle, run_options: Options, pytestconfig: pytest.Conf
     """
     if handle.info.backend is not Backend.KIND:
         pytest.skip(f"the backend is {handle.info.backend.value}, not kind")
+    from cilium_e2e.cluster.kind import KindCluster  # noqa: PLC0415 - see above
+
     found = KindCluster(handle.info.name, state=handle.kubeconfig.parent, kind_path=run_options.kind_bin)
     found.kubeconfig_path = handle.kubeconfig
     found.ensure_kind()

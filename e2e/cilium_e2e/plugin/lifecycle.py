@@ -17,11 +17,15 @@ from cilium_e2e.model import EXIT_USAGE, Backend, HarnessError
 from cilium_e2e.plugin import options
 from cilium_e2e.repository import Repository, clusters_folder, load, load_topology
 from cilium_e2e.session import Handle, Options
-from cilium_e2e.session.existing import ExistingSession
-from cilium_e2e.session.start import KindSession
+from cilium_e2e.session.choice import Session, session_for
 
 HANDLE = pytest.StashKey[Handle]()
 OPTIONS = pytest.StashKey[Options]()
+SIMULATED = (
+    "simulated, in virtual time: API server, Flux, agents, Services, DNS, flows; the oracle judges packets",
+    "only a real cluster can prove: kernels and eBPF, Cilium's own code, its images and chart, real time",
+)
+"""What a run on a simulated cluster says of itself."""
 _INPUT = "cilium_e2e"
 _TREE = pytest.StashKey[Repository]()
 
@@ -72,7 +76,7 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._session: KindSession | ExistingSession | None = None
+        self._session: Session | None = None
         self._terminated = False
         self._workers: list[subprocess.Popen[bytes]] = []
         self._handlers: dict[signal.Signals, Any] = {}
@@ -84,9 +88,8 @@ class Controller:
             return
         self._listen()
         given = self._config.stash[OPTIONS]
-        kind = ExistingSession if given.backend == Backend.EXISTING.value else KindSession
-        self._session = kind(given, self._say)
         try:
+            self._session = session_for(given, self._say)
             self._config.stash[HANDLE] = self._session.start()
         except HarnessError as error:
             if error.exit_code == EXIT_USAGE:
@@ -151,6 +154,9 @@ class Controller:
         )
         for line in handle.timeline:
             terminalreporter.line(f"  {line}")
+        if info.backend is Backend.SIMULATED:
+            for line in SIMULATED:
+                terminalreporter.line(line)
         terminalreporter.line(f"{len(info.differences)} declared differences from the repository:")
         for difference in info.differences:
             terminalreporter.line(f"  {difference}")

@@ -76,6 +76,7 @@ def add(parser: pytest.Parser) -> None:
     option(
         "--evidence", default=None, metavar="FILE", help="Write each test's evidence there, as JSON Lines."
     )
+    option("--inject", default="", metavar="FAULT", help="A fault for the simulated cluster to have.")
     option("--context", default="", metavar="NAME", help="The kubeconfig's context, for --backend existing.")
     option(
         "--feature-gate",
@@ -161,6 +162,7 @@ def from_config(config: pytest.Config) -> object:
         keep=bool(get("--keep-cluster", default=False)),
         kubeconfig=_existing(Path(kubeconfig), "--kubeconfig") if kubeconfig else None,
         context=get("--context"),
+        inject=get("--inject"),
         timeline=Path(get("--timeline")).resolve() if get("--timeline") else None,
         timeout_s=get("--step-timeout"),
         **({"path": get("--path")} if get("--path") else {}),

@@ -16,7 +16,7 @@ from cilium_e2e.model import Backend, Capability, HarnessError
 from cilium_e2e.plugin.exclusive import MARKER
 from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS, tree
 from cilium_e2e.repository import Features, Repository
-from cilium_e2e.session.install import OFFERS
+from cilium_e2e.session.ready import OFFERS
 
 _POLICY = "policy:"
 _SKIPPED = pytest.StashKey[list[str]]()
@@ -34,6 +34,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     info = item.config.stash[HANDLE].info
     present = info.features | {capability.value for capability in info.capabilities}
+    if info.backend is not Backend.SIMULATED:
+        present |= {Capability.REAL.value}
     if any(name.startswith(_POLICY) for name in required):
         present |= _policies(tree(item.config))
     if lacking := _lacking(required, present, info.topology):
@@ -57,6 +59,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     offers = topology.capabilities if topology else frozenset()
     if config.stash[OPTIONS].backend != Backend.EXISTING.value:  # what that has only it can say
         offers |= OFFERS
+    if config.stash[OPTIONS].backend != Backend.SIMULATED.value:
+        offers |= {Capability.REAL}
     capabilities = {capability.value for capability in offers}
     present = repository.features.names | capabilities | _policies(repository)
     lines = []
@@ -100,6 +104,9 @@ def _lacking(required: Iterable[str], present: Iterable[str], topology: str) -> 
     policies = [name.removeprefix(_POLICY) for name in missing if name.startswith(_POLICY)]
     others = [name for name in missing if not name.startswith(_POLICY)]
     reasons = []
+    if Capability.REAL.value in others:
+        others.remove(Capability.REAL.value)
+        reasons.append("simulated: only a real cluster can prove this")
     if others:
         reasons.append(f"topology {topology} with this release has no {', '.join(others)}")
     if policies:

@@ -29,6 +29,11 @@ ZONE_SERVER = "one"
 """The world agent that serves it, on port 53, UDP."""
 
 
+def container(cluster: str, name: str) -> str:
+    """The container of a cluster's agent ``world:NAME``."""
+    return f"{cluster}-world-{name}"
+
+
 def zone_records(addresses: dict[str, list[str]]) -> list[str]:
     """The zone as an agent's ``--record`` options; ``addresses`` by name of the world agent."""
     first, second = (addresses[name] for name in WORLD)

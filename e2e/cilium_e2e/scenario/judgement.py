@@ -16,6 +16,8 @@ from cilium_e2e.model import Cluster, Expectation, Outcome, OutcomeKind, Probe, 
 HOLD_ROUNDS = 2
 CONVERGE_S = 15.0
 _PAUSE_S = 0.1
+# What is wrong with a hundred probes is seldom more than three things.
+_EXPLAINED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +173,12 @@ def require(
         return
     lines = [f"{len(failures)} of {len(judgement.judged)} probes came out differently:"]
     lines += [f"  {cause}" for cause in causes]
-    for entry in failures:
+    for number, entry in enumerate(failures):
         lines.append(f"  {entry}")
-        lines += [f"    {line}" for line in explain(entry).splitlines()]
+        if number < _EXPLAINED:
+            lines += [f"    {line}" for line in explain(entry).splitlines()]
+    if len(failures) > _EXPLAINED:
+        lines.append(f"  (the first {_EXPLAINED} are explained)")
     raise AssertionError("\n".join(lines))
 
 

@@ -20,12 +20,14 @@ from cilium_e2e.model import (
     Evidence,
     Flow,
     FlowFilter,
+    FlowsLost,
     Object,
     OutcomeKind,
     PolicyRef,
     Proof,
     Protocol,
     Ref,
+    StreamLost,
     Target,
     TargetKind,
     TimeWindow,
@@ -35,6 +37,11 @@ from cilium_e2e.scenario.policies import enforce_all
 from cilium_e2e.scenario.workload import remove
 
 ALL_FLOWS = FlowFilter()
+ATTEMPTS = 3
+"""How often the same is asked where Hubble loses flows of it."""
+LATE_S = 3.0
+"""How much later than its probe a flow may be stamped by an agent that is busy, in seconds."""
+_LOOK_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,6 @@ class Lab:
         self.in_force_now: list[InForce] = []
         """What explains a failure; whoever puts policies into force by other means adds to it."""
         self._since_s = cluster.clock.time()
-        self._agents = CiliumAgents(kube, cluster.info.cilium_namespace)
 
     def judge(
         self,
@@ -161,7 +167,8 @@ class Lab:
             any(end.kind is TargetKind.DNS for end in ends)
             or any(p.protocol is Protocol.DNS for p in probes),
         )
-        lines = diagnose(self.kube, self._agents, suspects).lines()
+        agents = CiliumAgents(self.kube, self.cluster.info.cilium_namespace)
+        lines = diagnose(self.kube, agents, suspects).lines()
         self.evidence.notes["diagnosis"] = "\n".join(lines)
         return lines
 
@@ -210,6 +217,31 @@ class Lab:
         with self._explained(flows=True):
             return self.cluster.flows(self._window(judgement), filter)
 
+    def witness(
+        self,
+        checks: Sequence[Check],
+        filter: FlowFilter = ALL_FLOWS,  # noqa: A002 - Hubble's word
+        *,
+        hold: int = HOLD_ROUNDS,
+        oracle: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[Judgement, list[Flow]]:
+        """Judge, and get all flows of it. Where Hubble lost some, the same is asked again, and that is told.
+
+        A loss says that a node was busy, or its ring small; of the network it says nothing.
+
+        Raises:
+            AssertionError: see :meth:`judge`.
+            FlowsLost, StreamLost: every time.
+            WaitTimeout: see :meth:`flows`.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            judgement = self.judge(checks, hold=hold, oracle=oracle)
+            try:
+                return judgement, self.cluster.flows(self._window(judgement), filter)
+            except (FlowsLost, StreamLost) as error:
+                self.evidence.notes[f"flows lost, attempt {attempt}"] = str(error)
+        return judgement, self.flows(judgement, filter)
+
     def flow(
         self,
         judgement: Judgement,
@@ -221,6 +253,9 @@ class Lab:
         destinations: Collection[str] = (),
     ) -> Flow:
         """The flow of one judged probe that is wanted.
+
+        An agent stamps its events when it reads them, so that a busy one stamps them late, after the window
+        that was asked for. What is missing is therefore looked for in later windows too, for a while.
 
         Args:
             judgement: in which the probe was judged.
@@ -234,14 +269,19 @@ class Lab:
             AssertionError: no such flow; the message names the nearest and what is different about them.
         """
         entry = next(one for one in judgement.judged if one.check.probe.id == probe_id)
-        seen = self.flows(judgement) if flows is None else flows
         probe, outcome = entry.check.probe, entry.outcome
-        mine = evidence(seen, outcome, probe, aliases=aliases, destinations=destinations)
-        found = find(mine, wanted)
-        if found is None:
-            raise AssertionError(
-                explain(wanted, seen, outcome, probe, aliases=aliases, destinations=destinations)
-            )
+        deadline = self.cluster.clock.monotonic() + LATE_S
+        seen = self.flows(judgement) if flows is None else flows
+        while True:
+            mine = evidence(seen, outcome, probe, aliases=aliases, destinations=destinations)
+            if (found := find(mine, wanted)) is not None:
+                break
+            if self.cluster.clock.monotonic() >= deadline:
+                raise AssertionError(
+                    explain(wanted, seen, outcome, probe, aliases=aliases, destinations=destinations)
+                )
+            self.cluster.clock.sleep(_LOOK_AGAIN_S)
+            seen = self.flows(judgement)
         self.evidence.flows.append(found)
         return found
 
@@ -282,6 +322,8 @@ class Lab:
     def still_in_force(self) -> None:
         """Raise when a policy believed in force is not there as it was: what was judged proves nothing."""
         believed = self._believed()
+        if not believed:
+            return
         wrong = self.kube.retry(lambda: policy_troubles(self.kube.transport, believed, refused=False))
         if wrong:
             self.evidence.notes["diagnosis"] = "\n".join(map(str, wrong))

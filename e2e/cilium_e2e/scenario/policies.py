@@ -50,7 +50,7 @@ def enforce_all(
         kube: its API.
         policies: the objects.
         endpoints: ``namespace/pod`` of those that must enforce them.
-        timeout_s: how long, in seconds.
+        timeout_s: how long all of it may take, in seconds.
 
     Raises:
         PolicyError: the API server or Cilium refuses one; the message holds their words.
@@ -61,19 +61,23 @@ def enforce_all(
     for policy in policies:
         if (old := kube.find(Ref.of(policy))) is not None:
             with suppress(PolicyError):  # what Cilium refuses is held by nobody; the new one may be taken
-                _proven(cluster, kube, [reference(old)], (), timeout_s)
+                _proven(cluster, kube, [reference(old)], (), start, timeout_s)
     live = [_apply(kube, policy) for policy in policies]
     refs = [reference(stored) for stored in live]
-    proof = _proven(cluster, kube, refs, endpoints, timeout_s)
+    proof = _proven(cluster, kube, refs, endpoints, start, timeout_s)
     return refs, dataclasses.replace(proof, realized_s=cluster.clock.monotonic() - start)
 
 
 def _proven(
-    cluster: Cluster, kube: Kube, policies: Sequence[PolicyRef], endpoints: Sequence[str], timeout_s: float
+    cluster: Cluster,
+    kube: Kube,
+    policies: Sequence[PolicyRef],
+    endpoints: Sequence[str],
+    start: float,
+    timeout_s: float,
 ) -> Proof:
-    """Prove policies, and look every now and then whether Cilium has refused one meanwhile."""
+    """Prove policies in time, counted from ``start``; look now and then whether Cilium has refused one."""
     clock = cluster.clock
-    start = clock.monotonic()
     patience_s = _FIRST_LOOK_S
     while True:
         left_s = timeout_s - (clock.monotonic() - start)

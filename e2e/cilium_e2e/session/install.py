@@ -10,14 +10,15 @@ from pathlib import Path
 from cilium_e2e.cluster import images as image_loader
 from cilium_e2e.cluster import node_endpoint, outside_zone
 from cilium_e2e.cluster.engine import Engine
+from cilium_e2e.cluster.host_agents import NAMESPACE as HOSTS_NAMESPACE
 from cilium_e2e.cluster.host_agents import HostAgents
 from cilium_e2e.cluster.world import WorldAgents
 from cilium_e2e.flux import manifest, reconcile
 from cilium_e2e.flux.server import ArtifactServer
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Capability, Difference, EngineError, HarnessError, Ref, WorldAgent
+from cilium_e2e.model import Difference, EngineError, HarnessError, Ref, WorldAgent
 from cilium_e2e.probe.places import ZONE, ZONE_SERVER
-from cilium_e2e.session import ready
+from cilium_e2e.session import leftovers, ready
 from cilium_e2e.session.prepare import Prepared, image_overrides, overrides
 from cilium_e2e.session.publishing import publish
 from cilium_e2e.session.timeline import Say, Timeline
@@ -34,13 +35,11 @@ RELEASE = "reconcile the release"
 NODES = "nodes and agents"
 RELAY = "relay"
 LAYERS = "remaining layers"
+LEFTOVERS = "what earlier runs left"
 WORLD = "agents outside"
 OUTSIDE_ZONE = "zone outside"
 DNS = "cluster DNS"
 HOSTS = "agents on nodes"
-
-OFFERS = frozenset({Capability.WORLD, Capability.HOST_AGENTS, Capability.OUTSIDE_ZONE})
-"""What every cluster has that was made here, beside what its topology says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +124,7 @@ class Installation:
             revision, plan = publish(prepared, server, overrides(prepared, image_values))
         if revision.untracked:
             self._say(f"  published with untracked files: {', '.join(revision.untracked)}")
-        with phase(WORLD, after=(PUBLISH,)):
-            world = WorldAgents(
-                self._engine,
-                self._cluster,
-                image=options.agent_image,
-                ip_family=prepared.topology.ip_family,
-            ).start()
-        server_ip = next(agent.ips[0] for agent in world if agent.name == ZONE_SERVER)
+        world, server_ip = self._world()
         endpoint.result()
         flux_images.result()
 
@@ -161,6 +153,9 @@ class Installation:
                 ready.relay(kube, prepared, timeout_s=timeout_s)
             with phase(LAYERS, after=(NODES,)) as progress:
                 reconcile.wait_layers(kube, plan, timeout_s=timeout_s, progress=progress)
+            if again:
+                with phase(LEFTOVERS, after=(NODES,)):
+                    leftovers.clear(kube, keep=HOSTS_NAMESPACE, say=self._say, timeout_s=timeout_s)
             with phase(DNS, after=(NODES,)):
                 outside_zone.wait_dns(kube, timeout_s=timeout_s)
             agent_image.result()
@@ -171,6 +166,18 @@ class Installation:
         zone = outside_zone.difference(ZONE, server_ip, f"world:{ZONE_SERVER}")
         differences = [*prepared.repository.differences, *differences, *plan.differences, zone]
         return Installed(kube, differences, world, host_agents)
+
+    def _world(self) -> tuple[tuple[WorldAgent, ...], str]:
+        """Start the agents outside, or find them running; with the address of the one that serves DNS."""
+        prepared = self._prepared
+        with self._timeline.phase(WORLD, after=(PUBLISH,)):
+            world = WorldAgents(
+                self._engine,
+                self._cluster,
+                image=prepared.options.agent_image,
+                ip_family=prepared.topology.ip_family,
+            ).start()
+        return world, next(agent.ips[0] for agent in world if agent.name == ZONE_SERVER)
 
     def _host_agents(self, kube: Kube, image: Future[None]) -> Future[tuple[tuple[str, str], ...]]:
         """Start the agents on the nodes as soon as their image is there, beside all other waiting."""

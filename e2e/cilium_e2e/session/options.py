@@ -42,6 +42,7 @@ class Options:
         kubeconfig: the existing cluster's.
         context: the kubeconfig's context, its current one when empty.
         cluster_name: chosen by us when empty.
+        inject: a fault for the simulated cluster to have, by name; empty for none.
         timeline: a file for the timeline as JSON, None for none.
         keep: leave the cluster running after the run.
         state: the user's folder for kubeconfigs, records of clusters, timelines, downloads.
@@ -66,6 +67,7 @@ class Options:
     kind_bin: Path | None = None
     kubeconfig: Path | None = None
     context: str = ""
+    inject: str = ""
     cluster_name: str = ""
     timeline: Path | None = None
     keep: bool = False

@@ -79,22 +79,8 @@ def prepare(options: Options, *, installs: bool = True) -> Prepared:
     repository = load(
         options.repository, options.path, options.release, values=options.values, topology=topology
     )
-    chart = artifact.read_chart(options.chart) if options.chart is not None else None
-    if chart is not None:
-        if chart.name != repository.release.chart.name:
-            raise InputError(
-                f"expected the chart {repository.release.chart.name}, got {chart.name}",
-                place=f"--chart {options.chart}",
-            )
-        if options.chart_version and options.chart_version != chart.version:
-            raise InputError(
-                f"the chart given is version {chart.version}, --chart-version says {options.chart_version}",
-                place=f"--chart {options.chart}",
-                hint="Leave --chart-version out.",
-            )
-        if options.chart_repository:
-            raise InputError("--chart and --chart-repository exclude each other", place="--chart-repository")
-    external = _external(options, repository)
+    chart = read_chart(options, repository)
+    external = read_external(options, repository)
     flux, origin = _flux(options, repository)
     config, gates = resolved(topology, options.feature_gates)
     repository = replace(repository, differences=(*gates, *repository.differences))
@@ -176,7 +162,32 @@ def _flux(options: Options, repository: Repository) -> tuple[bytes, str]:
     return manifest.read(), manifest.DEFAULT_URL
 
 
-def _external(options: Options, repository: Repository) -> dict[str, Path | str]:
+def read_chart(options: Options, repository: Repository) -> artifact.Chart | None:
+    """The chart given as a file, None where there is none.
+
+    Raises:
+        InputError: it is another chart than the release's, or another version than asked for.
+    """
+    if options.chart is None:
+        return None
+    chart = artifact.read_chart(options.chart)
+    if chart.name != repository.release.chart.name:
+        raise InputError(
+            f"expected the chart {repository.release.chart.name}, got {chart.name}",
+            place=f"--chart {options.chart}",
+        )
+    if options.chart_version and options.chart_version != chart.version:
+        raise InputError(
+            f"the chart given is version {chart.version}, --chart-version says {options.chart_version}",
+            place=f"--chart {options.chart}",
+            hint="Leave --chart-version out.",
+        )
+    if options.chart_repository:
+        raise InputError("--chart and --chart-repository exclude each other", place="--chart-repository")
+    return chart
+
+
+def read_external(options: Options, repository: Repository) -> dict[str, Path | str]:
     """What was given for external layers; relative folders are the caller's."""
     external: dict[str, Path | str] = {}
     known = {layer.name for layer in repository.external}

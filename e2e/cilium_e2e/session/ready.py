@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from cilium_e2e.cluster.agents import AGENT_SELECTOR
 from cilium_e2e.cluster.relay_link import RELAY_SELECTOR
 from cilium_e2e.kube import Kube, is_true
-from cilium_e2e.model import Backend, ClusterInfo, Difference, NodeInfo, Object, Ref
+from cilium_e2e.model import Backend, Capability, ClusterInfo, Difference, NodeInfo, Object, Ref
 from cilium_e2e.session.prepare import Prepared
+
+OFFERS = frozenset({Capability.WORLD, Capability.HOST_AGENTS, Capability.OUTSIDE_ZONE})
+"""What every cluster has that was made here, beside what its topology says."""
 
 
 def nodes_and_agents(kube: Kube, prepared: Prepared, *, nodes: int, timeout_s: float) -> None:

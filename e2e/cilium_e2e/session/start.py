@@ -22,7 +22,7 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.session import ready
 from cilium_e2e.session.handle import Handle
-from cilium_e2e.session.install import CREATE, OFFERS, Installation
+from cilium_e2e.session.install import CREATE, Installation
 from cilium_e2e.session.options import AUTO, Options
 from cilium_e2e.session.prepare import Prepared, prepare
 from cilium_e2e.session.registry import Record, Registry
@@ -206,7 +206,7 @@ class KindSession:
             info,
             world=made.world,
             host_agents=made.host_agents,
-            capabilities=info.capabilities | OFFERS,
+            capabilities=info.capabilities | ready.OFFERS,
         )
         handle = Handle(info, kind.kubeconfig_path, self._options.agent_image, tuple(timeline.lines()))
         self._registry.write(replace(record, handle=handle.to_data()))

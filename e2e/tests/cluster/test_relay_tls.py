@@ -13,7 +13,6 @@ import grpc
 import pytest
 import trustme
 
-from cilium_e2e.cluster.agents import CiliumAgents
 from cilium_e2e.cluster.relay_link import RelayLink
 from cilium_e2e.cluster.relay_tls import relay_tls
 from cilium_e2e.kube import Kube
@@ -193,7 +192,7 @@ class TestEndToEnd:
 
     @pytest.mark.parametrize("mutual", [False, True])
     def test_the_stream_opens(self, live: Kube, relay: FakeRelay) -> None:
-        link = RelayLink(live, CiliumAgents(live, "cilium"), "cilium")
+        link = RelayLink(live, "cilium", poke=lambda nodes: None)
         try:
             assert [report.name for report in link.source.node_reports()] == ["node-1", "node-2"]
         finally:
@@ -203,7 +202,7 @@ class TestEndToEnd:
     def test_certificates_that_change_are_read_anew(
         self, live: Kube, relay: FakeRelay, api: MemoryTransport
     ) -> None:
-        link = RelayLink(live, CiliumAgents(live, "cilium"), "cilium")
+        link = RelayLink(live, "cilium", poke=lambda nodes: None)
         try:
             asked = len(api.calls)
             relay.cut_streams()
@@ -222,7 +221,7 @@ class TestEndToEnd:
         self.put_certificates(api, stranger.issue_cert("*.hubble-relay.cilium.io"), stranger)
         monkeypatch.setattr("cilium_e2e.hubble.relay.CALL_TIMEOUT_S", 0.5)
         with pytest.raises(StreamLost, match="Hubble relay: UNAVAILABLE"):
-            RelayLink(live, CiliumAgents(live, "cilium"), "cilium")
+            RelayLink(live, "cilium", poke=lambda nodes: None)
 
     @pytest.mark.parametrize("mutual", [False])
     def test_missing_certificates_are_told_before_anything_is_dialled(
@@ -230,5 +229,5 @@ class TestEndToEnd:
     ) -> None:
         api.remove(Ref("v1", "Secret", SERVER, "cilium"))
         with pytest.raises(ClusterStateError, match="certificates for it cannot be read"):
-            RelayLink(live, CiliumAgents(live, "cilium"), "cilium")
+            RelayLink(live, "cilium", poke=lambda nodes: None)
         assert relay.queries == []

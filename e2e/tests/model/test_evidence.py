@@ -32,7 +32,7 @@ def record(outcome, *, met=True, by=(), flaps=0, oracle="", converged_s=0.0):
 
 
 def test_a_check_with_everything():
-    outcome = Outcome("one", OutcomeKind.CONNECTED, "x/b", "10.0.0.1", 40000, "10.0.0.2", 0.01234)
+    outcome = Outcome("one", OutcomeKind.CONNECTED, "x/b", "10.0.0.1", 40000, "10.0.0.2", elapsed_s=0.01234)
     found = record(outcome, met=False, by=["x/c", "x/b"], flaps=2, oracle="denied", converged_s=1.23456)
     assert found.to_data() == {
         "met": False,

@@ -85,7 +85,7 @@ class FakeSession:
             event("deleted")
 
 
-lifecycle.KindSession = FakeSession
+lifecycle.session_for = FakeSession
 """
 
 
@@ -96,7 +96,7 @@ class Nested:
         self.pytester = pytester
         self._monkeypatch = monkeypatch
         # Whatever the nested conftest puts there is taken away again.
-        monkeypatch.setattr(lifecycle, "KindSession", lifecycle.KindSession)
+        monkeypatch.setattr(lifecycle, "session_for", lifecycle.session_for)
         monkeypatch.setenv("PYTHONPATH", str(PACKAGE))
         monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
         pytester.makeconftest(CONFTEST)

@@ -254,23 +254,15 @@ def test_the_state_is_captured_while_the_policy_is_still_in_force(suite):
     suite.tests(
         SUITE
         + """
-import os
 from types import SimpleNamespace
-from cilium_e2e.plugin.lifecycle import HANDLE
 
-@pytest.fixture
-def cluster(kube):
-    policies = []
+@pytest.fixture(scope="session")
+def cluster(kube, handle):
     def prove(refs, endpoints, *, gone=False, timeout_s=30.0):
         return Proof(tuple(refs), gone, tuple(EndpointProof(e, "n1", 2, frozenset()) for e in endpoints), 0.1)
-    return SimpleNamespace(clock=kube.clock, prove=prove)
+    return SimpleNamespace(info=handle.info, clock=kube.clock, prove=prove, relay=lambda: None)
 
-def test_inside(lab, transport):
-    apply = transport.apply
-    def stored(obj, **given):
-        obj["metadata"]["uid"] = "uid-7"
-        return apply(obj, **given)
-    transport.apply = stored
+def test_inside(lab):
     policy = {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
               "metadata": {"name": "p", "namespace": "ce2e-x"}, "spec": {}}
     with lab.in_force([policy], ["ce2e-x/a"]):
@@ -283,7 +275,7 @@ def test_inside(lab, transport):
     record = by_name(suite.pytester.path / "e.jsonl")["test_inside"]
     assert record["reason"].startswith("AssertionError: inside")
     assert "CiliumNetworkPolicy ce2e-x/p: Valid unknown" in record["evidence"]["notes"]["state of policies"]
-    assert record["evidence"]["proofs"][0]["policies"] == ["CiliumNetworkPolicy ce2e-x/p (uid-7)"]
+    assert record["evidence"]["proofs"][0]["policies"] == ["CiliumNetworkPolicy ce2e-x/p (uid-p)"]
 
 
 def test_a_worker_that_dies_leaves_a_record(suite):

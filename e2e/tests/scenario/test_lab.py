@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +10,6 @@ from cilium_e2e.hubble import Wanted
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     Destination,
-    EndpointProof,
     EnforcementNotProven,
     Expectation,
     Flow,
@@ -19,21 +17,24 @@ from cilium_e2e.model import (
     FlowsLost,
     FlowVerdict,
     KubeError,
-    Outcome,
     OutcomeKind,
     PolicyError,
     Probe,
-    Proof,
     Protocol,
     Ref,
     Target,
 )
 from cilium_e2e.scenario import Check, Lab
-from support.memory import MemoryTransport
+from support.cluster import NOW_S
+from support.lab import LabCluster, with_pods
 
 DEMO, FRONTEND = Target.pod("x", "demo"), Target.pod("x", "frontend")
 PODS = [DEMO, FRONTEND]
 UP, DOWN = OutcomeKind.CONNECTED, OutcomeKind.TIMEOUT
+RULED_OUT = (
+    "  nothing wrong found with policies, nodes, Cilium's agents, the network between nodes, "
+    "the pods that took part, cluster DNS, relay"
+)
 
 
 def check(expected="connected", port=8080, by=()):
@@ -58,55 +59,12 @@ def flow(port=40000, *, verdict=FlowVerdict.DROPPED, reason="POLICY_DENIED", nod
 
 @pytest.fixture
 def api():
-    """An API server that gives UIDs."""
-    transport = MemoryTransport()
-
-    def stored(obj):
-        obj["metadata"]["uid"] = f"uid-{obj['metadata']['name']}"
-        transport.put(obj)
-
-    transport.on_apply = stored
-    return transport
+    return with_pods(*PODS)
 
 
 @pytest.fixture
-def cluster(scripted, api):
-    """Answers probes with ``kinds`` by port, proves at once, and has the flows it is given."""
-
-    class LabCluster(scripted):
-        kinds: dict[int, OutcomeKind] = {8080: UP}  # noqa: RUF012 - replaced, never changed
-        features = frozenset({"hubble-relay"})
-        seen: object = ()
-        unproven = ""
-
-        @property
-        def info(self):
-            return SimpleNamespace(features=self.features)
-
-        def prove(self, policies, endpoints, *, gone=False, timeout_s=30.0):
-            names = [policy.name for policy in policies]
-            self.log.append(("gone" if gone else "proven", names, timeout_s))
-            if self.unproven in names or (gone and self.unproven == "gone"):
-                self.clock.sleep(timeout_s)
-                raise EnforcementNotProven(f"not within {timeout_s:g} s: n1 is behind", place=names[0])
-            shown = tuple(EndpointProof(name, "n1", 7, frozenset()) for name in endpoints)
-            return Proof(tuple(policies), gone, shown, 0.5)
-
-        def flows(self, window, filter):  # noqa: A002 - Hubble's word
-            self.log.append(("flows", window.start_s, window.end_s))
-            if isinstance(self.seen, Exception):
-                raise self.seen
-            return list(self.seen)
-
-    def answer(_, probe):
-        kind = found.kinds.get(probe.port, DOWN)
-        by = str(DEMO) if kind is UP else ""
-        return Outcome(probe.id, kind, by, "10.0.0.1", 40000, "10.0.0.2", 0.01)
-
-    found = LabCluster(answer)
-    found.log = []
-    found.clock = api.clock
-    return found
+def cluster(api):
+    return LabCluster(api, kinds={8080: UP})
 
 
 @pytest.fixture
@@ -143,6 +101,7 @@ def test_a_failure_is_told_with_flows_and_is_evidence(lab, cluster):
         lab.judge([check(), check("denied", 8081)], converge_s=2.0)
     assert str(caught.value).splitlines() == [
         "1 of 2 probes came out differently:",
+        RULED_OUT,
         "  x/frontend → x/demo:8080/TCP: expected connected, seen timeout after 0.010 s",
         f"    flow: {mine[0]}",
         f"    flow: {mine[1]}",
@@ -152,8 +111,8 @@ def test_a_failure_is_told_with_flows_and_is_evidence(lab, cluster):
     assert json.loads(json.dumps(lab.evidence.to_data()))["flows"] == [str(one) for one in mine]
     (_, start_s, end_s), *more = cluster.log
     assert more == [], "asked once"
-    assert start_s == 1000.0
-    assert end_s == cluster.clock.now
+    assert start_s == NOW_S
+    assert end_s == cluster.clock.time()
 
 
 def test_only_the_last_flows_are_told_and_all_are_kept(lab, cluster):
@@ -179,6 +138,7 @@ def test_missing_flows_hide_no_failure(lab, cluster, features, seen, told):
     with pytest.raises(AssertionError) as caught:
         lab.judge([check()], converge_s=1.0)
     assert str(caught.value).splitlines()[1:] == [
+        RULED_OUT,
         "  x/frontend → x/demo:8080/TCP: expected connected, seen timeout after 0.010 s",
         f"    {told}",
     ]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import pytest
 
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
-    Backend,
-    ClusterInfo,
     Destination,
     EnforcementNotProven,
     Evidence,
@@ -20,19 +17,16 @@ from cilium_e2e.model import (
     Object,
     Outcome,
     OutcomeKind,
-    PolicyRef,
     Probe,
-    Proof,
     Protocol,
     Ref,
     StreamLost,
     Target,
 )
 from cilium_e2e.scenario import Check, Lab
-from support.cluster import HEALTH, SmallCluster, ready
-from support.memory import pod
+from support.cluster import HEALTH, SmallCluster
+from support.lab import LabCluster, with_pods
 
-INFO = ClusterInfo("x", Backend.KIND, "default", (), "cilium/cilium", "cilium")
 A, B = Target.pod("ns", "a"), Target.pod("ns", "b")
 DENIED = Check(Probe.to(A, Destination(B, 8080, Protocol.TCP)), Expectation("denied"))
 REACHED = Check(Probe.to(A, Destination(B, 8080, Protocol.TCP)), Expectation("connected"))
@@ -46,66 +40,18 @@ POLICY_REF = Ref.of(POLICY)
 DELETED = "policy gone or changed: CiliumNetworkPolicy ns/deny was deleted behind the run's back"
 
 
-@dataclass
-class Cluster:
-    """Enforces what it is told to, and answers probes as the test says."""
-
-    api: SmallCluster
-    kind: OutcomeKind = OutcomeKind.TIMEOUT
-    detail: str = ""
-    proven: bool = True
-    flow_error: Exception | None = None
-    asked: list[str] = field(default_factory=list)
-    reopened: int = 0
-
-    @property
-    def info(self) -> ClusterInfo:
-        return INFO
-
-    @property
-    def clock(self):
-        return self.api.clock
-
-    def prober(self, source: Target):
-        return self
-
-    def run(self, batch: Sequence[Probe]) -> list[Outcome]:
-        self.clock.sleep(1.0)
-        return [Outcome(probe.id, self.kind, detail=self.detail) for probe in batch]
-
-    def prove(self, policies: Sequence[PolicyRef], endpoints, *, gone=False, timeout_s=30.0) -> Proof:
-        if not self.proven and not gone:
-            self.clock.sleep(timeout_s)
-            raise EnforcementNotProven("not enforced within 1 s: the agent on n2 did not answer")
-        self.api.held = set() if gone else {policy.uid for policy in policies}
-        return Proof(tuple(policies), gone, (), 0.1)
-
-    def flows(self, window, filter):  # noqa: A002
-        if self.flow_error is not None:
-            raise self.flow_error
-        return []
+@pytest.fixture
+def api() -> SmallCluster:
+    return with_pods(A, B)
 
 
 @pytest.fixture
-def api() -> Iterator[SmallCluster]:
-    found = SmallCluster()
-    found.on_apply = lambda obj: found.change(Ref.of(obj), metadata={"uid": f"u-{obj['metadata']['name']}"})
-    apply = found.apply
-    found.apply = lambda obj, **given: (apply(obj, **given), found.stored(Ref.of(obj)))[1]
-    for name in ("a", "b"):
-        found.put(ready(pod(name, "ns", phase="Running")))
-    found.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}})
-    yield found
-    found.let_go.set()
+def cluster(api: SmallCluster) -> LabCluster:
+    return LabCluster(api)
 
 
 @pytest.fixture
-def cluster(api: SmallCluster) -> Cluster:
-    return Cluster(api)
-
-
-@pytest.fixture
-def lab(cluster: Cluster) -> Lab:
+def lab(cluster: LabCluster) -> Lab:
     return Lab(cluster, Kube(cluster.api, clock=cluster.clock), image="x", evidence=Evidence())
 
 
@@ -122,7 +68,7 @@ def test_a_healthy_cluster_rules_the_others_out(lab: Lab) -> None:
 
 
 def test_a_policy_deleted_behind_the_runs_back_is_named(
-    lab: Lab, api: SmallCluster, cluster: Cluster
+    lab: Lab, api: SmallCluster, cluster: LabCluster
 ) -> None:
     cluster.kind = OutcomeKind.CONNECTED
     with lab.in_force([POLICY], [B]):
@@ -130,7 +76,7 @@ def test_a_policy_deleted_behind_the_runs_back_is_named(
         assert failure(lab, DENIED)[1] == f"  likely cause: {DELETED}"
 
 
-def test_without_its_policy_no_success_counts(lab: Lab, api: SmallCluster, cluster: Cluster) -> None:
+def test_without_its_policy_no_success_counts(lab: Lab, api: SmallCluster, cluster: LabCluster) -> None:
     """What is allowed with the policy is allowed without it, too: that proves nothing."""
     cluster.kind = OutcomeKind.CONNECTED
     with lab.in_force([POLICY], [B]):
@@ -162,8 +108,8 @@ def test_a_change_made_by_the_test_itself_is_in_force(lab: Lab) -> None:
         lab.judge([DENIED])
 
 
-def test_a_proof_that_times_out_names_the_node(lab: Lab, api: SmallCluster, cluster: Cluster) -> None:
-    cluster.proven = False
+def test_a_proof_that_times_out_names_the_node(lab: Lab, api: SmallCluster, cluster: LabCluster) -> None:
+    cluster.unproven = POLICY_REF.name
     api.remove(Ref("v1", "Pod", "cilium-n2", "cilium"))
     with pytest.raises(EnforcementNotProven) as caught, lab.in_force([POLICY], [B], timeout_s=1.0):
         pytest.fail("it was not proven")
@@ -173,9 +119,9 @@ def test_a_proof_that_times_out_names_the_node(lab: Lab, api: SmallCluster, clus
 
 @pytest.mark.parametrize("error", [FlowsLost("lost 3"), StreamLost("no relay")])
 def test_flows_that_cannot_be_had_name_relay(
-    lab: Lab, api: SmallCluster, cluster: Cluster, error: Exception
+    lab: Lab, api: SmallCluster, cluster: LabCluster, error: Exception
 ) -> None:
-    cluster.flow_error = error
+    cluster.seen = error
     api.change(Ref("apps/v1", "Deployment", "hubble-relay", "cilium"), spec={"replicas": 0})
     judgement = lab.judge([DENIED])
     with pytest.raises(type(error)) as caught:
@@ -202,18 +148,18 @@ def test_dns_that_nobody_serves_is_named(lab: Lab, api: SmallCluster) -> None:
     )
 
 
-def test_a_lost_stream_is_named_and_is_no_denial(lab: Lab, cluster: Cluster) -> None:
+def test_a_lost_stream_is_named_and_is_no_denial(lab: Lab, cluster: LabCluster) -> None:
     cluster.kind, cluster.detail = OutcomeKind.INFRA_ERROR, "no answer of the agent at ns/a: it was cut"
     assert failure(lab, DENIED)[1] == f"  likely cause: exec stream cut: {cluster.detail}"
 
 
-def test_a_probe_agent_killed_mid_run_is_named(lab: Lab, cluster: Cluster, api: SmallCluster) -> None:
+def test_a_probe_agent_killed_mid_run_is_named(lab: Lab, cluster: LabCluster, api: SmallCluster) -> None:
     cluster.kind = OutcomeKind.INFRA_ERROR
     api.remove(Ref("v1", "Pod", "a", "ns"))
     assert failure(lab, DENIED)[1] == "  likely cause: probe agent down: pod ns/a does not exist"
 
 
-def test_a_stream_that_was_lost_once_is_survived_and_told(lab: Lab, cluster: Cluster) -> None:
+def test_a_stream_that_was_lost_once_is_survived_and_told(lab: Lab, cluster: LabCluster) -> None:
     lab.judge([DENIED])
     assert "streams lost and opened anew" not in lab.evidence.notes
     run = cluster.run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -11,15 +10,14 @@ from cilium_e2e.cluster.enforcement import Enforcement
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     EXIT_USAGE,
-    EndpointProof,
     EnforcementNotProven,
     KubeError,
     PolicyError,
     PolicyRef,
-    Proof,
     Ref,
 )
 from cilium_e2e.scenario import enforce
+from support.lab import Agents
 from support.memory import MemoryTransport
 from support.recordings import FOLDER, recorded
 
@@ -35,47 +33,9 @@ def policy():
     return {**{key: INVALID[key] for key in ("apiVersion", "kind", "spec")}, "metadata": meta}
 
 
-@dataclass
-class Agents:
-    """A cluster whose agents enforce what they hold at a moment of virtual time; None is never."""
-
-    api: MemoryTransport
-    enforced_at: float | None = None
-    asked: list[tuple[list[PolicyRef], list[str], float]] = field(default_factory=list)
-
-    @property
-    def clock(self):
-        return self.api.clock
-
-    def prove(self, policies, endpoints, *, gone=False, timeout_s=30.0):
-        assert not gone
-        self.asked.append((list(policies), list(endpoints), timeout_s))
-        start = self.clock.now
-        if self.enforced_at is not None and self.enforced_at <= start + timeout_s:
-            self.clock.now = max(start, self.enforced_at)
-            proofs = tuple(EndpointProof(name, "n1", 4, frozenset()) for name in endpoints)
-            return Proof(tuple(policies), gone, proofs, self.clock.now - start)
-        self.clock.now += timeout_s
-        raise EnforcementNotProven(
-            f"not enforced within {timeout_s:g} s: the agent on n1 does not hold it at revision 3",
-            place=str(policies[0]),
-            hint="Look at the agent's log.",
-        )
-
-
 @pytest.fixture
 def api():
-    """An API server that gives a UID, as the live one does."""
-    found = MemoryTransport()
-
-    def stored(obj):
-        obj["metadata"]["uid"] = "uid-1"
-        found.put(obj)
-        return obj
-
-    apply = found.apply
-    found.apply = lambda obj, **given: stored(apply(obj, **given))
-    return found
+    return MemoryTransport()
 
 
 @pytest.fixture
@@ -103,7 +63,7 @@ def judged(api, status, message=""):
 def test_stored_and_enforced(api, kube, agents):
     agents.enforced_at = 1000.25
     ref, proof = enforce(agents, kube, policy(), PODS)
-    assert ref == PolicyRef("CiliumNetworkPolicy", "default", "invalid-port", "uid-1")
+    assert ref == PolicyRef("CiliumNetworkPolicy", "default", "invalid-port", "uid-invalid-port")
     assert [endpoint.endpoint for endpoint in proof.endpoints] == PODS
     assert proof.realized_s == 0.25
     assert [obj["spec"] for obj in api.applied] == [INVALID["spec"]]

@@ -15,8 +15,9 @@ from cilium_e2e.scenario import Lab
 from cilium_e2e.suites.connectivity import reach
 from cilium_e2e.suites.connectivity.lookups import records
 from cilium_e2e.suites.connectivity.test_session_affinity import frontends
-from support.memory import MemoryTransport, VirtualClock
-from support.network import Network, grid
+from support.cluster import SmallCluster
+from support.memory import MemoryTransport
+from support.network import INFO, Network, grid
 
 FILES = (
     *("pods", "services", "session_affinity", "hosts", "api_server", "node_ports"),
@@ -59,7 +60,7 @@ def run(name: str, *faults: str) -> Network:
         assert look() == []
 
     fixtures = {
-        "lab": Lab(network, network, image=""),  # type: ignore[arg-type]
+        "lab": Lab(network, network.kube, image=""),  # type: ignore[arg-type]
         "grid": network.grid,
         "cluster": network,
         "kube": network,
@@ -150,9 +151,13 @@ def test_so_many_ports_tell_clients_apart(clients, backends):
 class Batches:
     """A cluster where everything in the first batch is answered by the first of the given, and so on."""
 
+    info = INFO
+
     def __init__(self, *names: str) -> None:
         self.names = list(names)
-        self.clock = VirtualClock()
+        api = SmallCluster()
+        self.kube = Kube(api, clock=api.clock)
+        self.clock = api.clock
         self.batches = 0
 
     def prober(self, source: Target) -> Batches:
@@ -168,14 +173,15 @@ def test_backends_may_answer_in_different_batches():
     """UDP's choice may coincide with what else opens sockets."""
     backends = ("ns/a", "ns/b", "ns/c")
     cluster = Batches(*backends)
-    lab = Lab(cluster, None, image="")  # type: ignore[arg-type]
+    lab = Lab(cluster, cluster.kube, image="")  # type: ignore[arg-type]
     destination = Destination(Target.service("ns", "s"), 80, Protocol.UDP)
     reach.everyone_answers(lab, [Target.pod("ns", "x")], destination, frozenset(backends))
     assert cluster.batches == 3
 
 
 def test_who_never_answers_is_named():
-    lab = Lab(Batches("ns/a"), None, image="")  # type: ignore[arg-type]
+    cluster = Batches("ns/a")
+    lab = Lab(cluster, cluster.kube, image="")  # type: ignore[arg-type]
     destination = Destination(Target.service("ns", "s"), 80, Protocol.TCP)
     with pytest.raises(AssertionError, match=r"ns/x never by ns/b"):
         reach.everyone_answers(lab, [Target.pod("ns", "x")], destination, frozenset({"ns/a", "ns/b"}))

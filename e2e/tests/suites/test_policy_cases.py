@@ -107,7 +107,7 @@ def test_lists_are_spread_and_denials_marked():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"expects": []}, "expected only the fields expect, name, policies, requires, got expects"),
+        ({"expects": []}, "expected only the fields expect, name, policies, requires, tier, got expects"),
         ({"policies": []}, "expected a list 'policies' that is not empty"),
         ({"expect": None}, "expected a list 'expect' that is not empty"),
         ({"expect": [{**ROW, "outcome": "connected"}]}, "expected at least one denial, got none"),

@@ -37,7 +37,7 @@ def items(request) -> list[pytest.Item]:
             *("-p", "cilium_e2e.plugin", "-p", "no:cacheprovider"),
             *("-p", "no:hypothesispytest", "-p", "no:pytest_cov"),
             # Plain: this process has imported the package, so nothing of it can be rewritten any more.
-            *("--assert=plain", "--collect-only", "--backend=auto", f"--repository={ROOT}"),
+            *("--assert=plain", "--collect-only", "--backend=auto", "--tier=full", f"--repository={ROOT}"),
             str(SUITES),
         ],
         plugins=[collector],
@@ -55,7 +55,7 @@ def test_every_test_says_what_it_shows(items):
 
 
 def test_only_known_markers_are_used(items):
-    known = {"requires", "parametrize", "usefixtures", "disruptive", "timeout"}
+    known = {"requires", "parametrize", "usefixtures", "disruptive", "timeout", "tier", "tag"}
     assert {mark.name for item in items for mark in item.iter_markers()} <= known
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cilium_e2e.model import Object, Ref
+from cilium_e2e.model import Object, Ref, Target
 from support.memory import FakeExec, MemoryTransport, VirtualClock, pod
 
 NODES = ("n1", "n2")
@@ -37,6 +37,13 @@ def ready(obj: Object, *, is_ready: bool = True, message: str = "") -> Object:
     return obj
 
 
+def ready_pod(target: Target, node_name: str = NODES[0]) -> Object:
+    """An agent in a pod that runs."""
+    found = ready(pod(target.name, target.namespace, phase="Running"))
+    found["spec"]["nodeName"] = node_name
+    return found
+
+
 def node(name: str) -> Object:
     return ready({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
 
@@ -51,9 +58,8 @@ def lease(name: str, age_s: float) -> Object:
 
 
 def agent(node_name: str) -> Object:
-    found = ready(pod(f"cilium-{node_name}", "cilium", phase="Running"))
+    found = ready_pod(Target.pod("cilium", f"cilium-{node_name}"), node_name)
     found["metadata"] |= {"labels": {"k8s-app": "cilium"}, "creationTimestamp": at(-600)}
-    found["spec"]["nodeName"] = node_name
     return found
 
 

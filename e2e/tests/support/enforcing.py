@@ -30,7 +30,6 @@ from cilium_e2e.model import (
     PolicyRef,
     Probe,
     Proof,
-    Ref,
     Target,
     TargetKind,
     Verdict,
@@ -59,7 +58,7 @@ Fault = Callable[[Probe, Outcome], Outcome]
 
 
 class EnforcingTransport(MemoryTransport):
-    """Gives UIDs, makes pods ready at once, and namespaces usable."""
+    """Makes pods ready at once, and namespaces usable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,11 +71,8 @@ class EnforcingTransport(MemoryTransport):
                 raise KubeError(422, "Invalid", aggregate(problems), place=str(Ref.of(obj)))
             if words := check_agent(parse_policy(obj)):
                 raise PolicyError(f"Cilium refuses the policy: {words}", place=str(Ref.of(obj)))
-        before = self.stored(Ref.of(obj))
         self.number += 1
-        uid = before["metadata"]["uid"] if before else f"uid-{self.number}"
         stored = super().apply(obj, field_manager=field_manager, force=force)
-        stored["metadata"]["uid"] = uid
         if obj["kind"] == "Pod":
             stored["status"] = {
                 "podIP": f"10.0.0.{self.number % 250 + 1}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,6 +126,7 @@ class MemoryTransport:
         self._failures: list[_Failure] = []
         self._later: list[_Later] = []
         self._broken: tuple[int, KubeError] = (0, KubeError(0, "", ""))
+        self._made = Counter[str]()
         self._changed = threading.Condition()
         self.watchers = watchers
         self._threads: set[threading.Thread] = set()
@@ -253,8 +255,10 @@ class MemoryTransport:
     def apply(self, obj: Object, *, field_manager: str, force: bool = False) -> Object:
         self._enter("apply", Ref.of(obj))
         self.applied.append(copy.deepcopy(obj))
-        before = self._objects.get(self._key(Ref.of(obj)), {})
+        key = self._key(Ref.of(obj))
+        before = self._objects.get(key, {})
         merged = copy.deepcopy(obj)
+        merged["metadata"]["uid"] = before.get("metadata", {}).get("uid") or self._new_uid(key[-1])
         if "status" in before:
             merged["status"] = before["status"]
         changed = before.get("spec") != obj.get("spec")
@@ -320,6 +324,12 @@ class MemoryTransport:
                     raise failure.error
             if ref.kind in self.missing_kinds:
                 raise KubeError(404, "NotFound", f"the API server has no kind {ref.kind}", place=str(ref))
+
+    def _new_uid(self, name: str) -> str:
+        """``uid-NAME``, with a number from the second of that name on, of whatever kind: none twice."""
+        self._made[name] += 1
+        again = self._made[name] - 1
+        return f"uid-{name}" + (f"-{again}" if again else "")
 
     def _store(self, key: tuple[str, str, str, str], obj: Object, kind: EventType) -> None:
         self.version += 1

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     Backend,
     ClusterInfo,
@@ -24,6 +25,7 @@ from cilium_e2e.model import (
 from cilium_e2e.probe import service as make_service
 from cilium_e2e.probe.places import HOST_PORTS, WORLD_PORTS, ZONE
 from cilium_e2e.suites.connectivity.reach import SERVED, Grid, Pod
+from support.cluster import SmallCluster, ready_pod
 from support.memory import VirtualClock
 
 NODES = (
@@ -65,7 +67,7 @@ class Network:
     grid: Grid
     faults: frozenset[str] = frozenset()
     info: ClusterInfo = INFO
-    clock: VirtualClock = field(default_factory=VirtualClock)
+    api: SmallCluster = field(default_factory=SmallCluster)
     asked: list[Probe] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -80,6 +82,17 @@ class Network:
         self.gone: list[Place] = []
         self.visits = itertools.count(1)
         self.bound: dict[tuple[object, ...], Place] = {}
+        for pod in self.grid.pods:
+            self.api.put(ready_pod(pod.target, pod.node))
+
+    @property
+    def clock(self) -> VirtualClock:
+        return self.api.clock
+
+    @property
+    def kube(self) -> Kube:
+        """What is looked at after a failure: all well, as Kubernetes knows it."""
+        return Kube(self.api, clock=self.clock)
 
     def expose(self, purpose: str, *, backends: Sequence[Pod] = (), **options: object) -> Object:
         """A Service as the API server completes it."""
@@ -116,12 +129,14 @@ class Network:
         pod = Pod(Target.pod("ns", name), node, (f"10.0.9.{number}", f"fd00::9:{number}"))
         place = Place(pod.target, pod.ips, node)
         self.places.append(place)
+        self.api.put(ready_pod(pod.target, node))
         for service in self.services.values():
             service["backends"].append(place)
         return pod
 
     def delete(self, ref: Ref) -> None:
         """A pod that goes."""
+        self.api.delete(ref)
         self.gone += [place for place in self.places if place.target == Target.pod("ns", ref.name)]
         self.places = [place for place in self.places if place not in self.gone]
         if "the dead are remembered" not in self.faults:

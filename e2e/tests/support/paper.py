@@ -10,7 +10,10 @@ from typing import Any
 
 from cilium_e2e.cluster.counters import DENIED_BY_DEFAULT, DENIED_BY_RULE, DROPS, FORWARDS, Sample
 from cilium_e2e.hubble import DROP, POLICY_VERDICT, TRACE
+from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
+    Backend,
+    ClusterInfo,
     Direction,
     Endpoint,
     Flow,
@@ -28,8 +31,11 @@ from cilium_e2e.model import (
 from cilium_e2e.policy import Oracle, Pod, World, check_agent, check_schema, parse_policy
 from cilium_e2e.scenario import InForce, Lab
 from cilium_e2e.suites.hubble.scene import Scene
-from support.memory import VirtualClock
+from support.cluster import SmallCluster, ready_pod
 
+INFO = ClusterInfo(
+    "paper", Backend.SIMULATED, "default", (), "cilium/cilium", "cilium", features=frozenset({"hubble-relay"})
+)
 NAMESPACE = "ce2e-paper"
 SCENE = Scene(
     NAMESPACE,
@@ -49,8 +55,12 @@ class PaperCluster:
 
     def __init__(self, change: Change) -> None:
         self.change = change
-        self.clock = VirtualClock()
-        self.info = SimpleNamespace(features=frozenset({"hubble-relay"}))
+        api = SmallCluster()
+        for pod, node in SCENE.nodes.items():
+            api.put(ready_pod(pod, node))
+        self.api = Kube(api, clock=api.clock)
+        self.clock = api.clock
+        self.info = INFO
         self.policies: list[Object] = []
         self.seen: list[Flow] = []
         self.agents = self
@@ -90,7 +100,7 @@ class PaperCluster:
             at = probe.source if direction is Direction.EGRESS else probe.target
             echo = ((0, 0) if more.get("is_reply") else (8, 0)) if icmp else None
             return Flow(
-                self.clock.now,
+                self.clock.time(),
                 outcome,
                 *ends,
                 "ICMPv4" if icmp else probe.protocol.transport,
@@ -167,7 +177,7 @@ class PaperLab(Lab):
 
     def __init__(self, change: Change) -> None:
         self.paper = PaperCluster(change)
-        super().__init__(self.paper, None, image="")  # type: ignore[arg-type]
+        super().__init__(self.paper, self.paper.api, image="")  # type: ignore[arg-type]
 
     @contextmanager
     def in_force(

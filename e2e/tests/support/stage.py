@@ -78,11 +78,7 @@ def _container(ports):
 
 
 class Transport(MemoryTransport):
-    """Gives what is applied a UID, as an API server does."""
-
-    def apply(self, obj, *, field_manager, force=False):
-        named = {**obj, "metadata": {**obj["metadata"], "uid": f"uid-of-{obj['metadata']['name']}"}}
-        return super().apply(named, field_manager=field_manager, force=force)
+    """Does what merge patches ask for, too, as an API server does."""
 
     def patch(self, ref, body, *, patch_type, subresource=""):
         """Of merge patches: those of labels."""

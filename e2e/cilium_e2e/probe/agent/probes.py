@@ -78,7 +78,7 @@ async def stream(shot: Shot, proto: int = socket.IPPROTO_TCP) -> None:
             raise Ended("reset", "closed after the handshake, before a name")
         if name is None:
             if size:
-                raise Infra("a payload can be echoed by an agent only")
+                raise Ended("reset", "who answered is no agent: the payload did not come back")
             raise Ended("connected", "the peer is no agent", elapsed_s=round(shaken_s, 6))
         if size:
             await echo(shot, sock, size)

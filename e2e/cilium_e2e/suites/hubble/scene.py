@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from cilium_e2e.hubble import TRACE, Wanted, evidence
 from cilium_e2e.kube import Kube, is_true
 from cilium_e2e.model import (
-    Cluster,
     Destination,
+    Endpoint,
     Expectation,
     Flow,
     FlowPeer,
@@ -169,9 +169,9 @@ def flows_of(judgement: Judgement, probe_id: str, flows: Sequence[Flow]) -> list
     return evidence(flows, entry.outcome, entry.check.probe)
 
 
-def assert_peer(peer: FlowPeer, pod: Target, cluster: Cluster) -> None:
+def assert_peer(peer: FlowPeer, pod: Target, endpoints: Sequence[Endpoint]) -> None:
     """An end of a flow is a pod, with the identity and all the labels that its agent knows it by."""
-    endpoint = next(one for one in cluster.endpoints() if one.name == str(pod))
+    endpoint = next(one for one in endpoints if one.name == str(pod))
     seen = (peer.namespace, peer.pod, peer.identity, sorted(peer.labels))
     wanted = (pod.namespace, pod.name, endpoint.identity.number, sorted(endpoint.identity.labels))
     # pytest explains comparisons in test files only.

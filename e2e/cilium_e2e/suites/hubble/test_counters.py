@@ -66,8 +66,7 @@ def test_drops_are_counted(
     lab.judge([check(scene.client, scene.near, OTHER_TCP)], hold=0)
     with lab.in_force([policy], [str(scene.client), str(scene.near)]):
         before = cluster.agents.metrics(agent)
-        judgement = lab.judge([*allowed, *denied], hold=0)
-        flows = lab.flows(judgement)
+        judgement, flows = lab.witness([*allowed, *denied], hold=0)
         after = cluster.agents.metrics(agent)
     drops: list[Flow] = []
     for entry in denied:

@@ -52,8 +52,7 @@ def test_question_answer_and_refusal(lab: Lab, cluster: LiveCluster, scene: Scen
     }
     policy = cilium_policy(scene.namespace, "one-name", endpointSelector=app("client"), egress=[rule])
     with lab.in_force([policy], [str(scene.client)]) as held:
-        judgement = lab.judge(list(names.values()), hold=0)
-        flows = lab.flows(judgement)
+        judgement, flows = lab.witness(list(names.values()), hold=0)
     allowed, refused = (names[outcome].probe.id for outcome in ("connected", "denied"))
     assert judgement.outcome(refused).rcode == "REFUSED"
 

@@ -33,15 +33,15 @@ def test_tcp_udp_and_icmp_are_forwarded_both_ways(lab: Lab, cluster: LiveCluster
         for target in (scene.near, scene.far)
         for port, protocol in protocols
     ]
-    judgement = lab.judge(checks, hold=0)
-    flows = lab.flows(judgement)
+    judgement, flows = lab.witness(checks, hold=0)
+    endpoints = cluster.endpoints()
     for entry in checks:
         probe = entry.probe
         request, reply = both_ways(lab, judgement, probe.id, flows)
-        assert_peer(request.source, scene.client, cluster)
-        assert_peer(request.destination, probe.target, cluster)
-        assert_peer(reply.source, probe.target, cluster)
-        assert_peer(reply.destination, scene.client, cluster)
+        assert_peer(request.source, scene.client, endpoints)
+        assert_peer(request.destination, probe.target, endpoints)
+        assert_peer(reply.source, probe.target, endpoints)
+        assert_peer(reply.destination, scene.client, endpoints)
         if probe.protocol is not Protocol.ICMP:
             port = judgement.outcome(probe.id).source_port
             assert (request.source.port, request.destination.port) == (port, probe.port)
@@ -54,8 +54,7 @@ def test_a_deployments_pod_is_seen_with_its_workload(lab: Lab, scene: Scene) -> 
     """The pod's name is random, the workload's is the Deployment's; as source and as destination."""
     asked = check(scene.client, scene.web)
     asks = check(scene.web, scene.near)
-    judgement = lab.judge([asked, asks], hold=0)
-    flows = lab.flows(judgement)
+    judgement, flows = lab.witness([asked, asks], hold=0)
     request, reply = both_ways(lab, judgement, asked.probe.id, flows)
     assert (request.destination.pod, request.destination.workload) == (scene.web.name, WORKLOAD)
     assert (reply.source.pod, reply.source.workload) == (scene.web.name, WORKLOAD)
@@ -107,7 +106,7 @@ def test_the_world_is_seen_as_the_world(lab: Lab, cluster: LiveCluster, scene: S
         asked.probe.id,
         Wanted(verdict=FlowVerdict.FORWARDED, direction=Direction.EGRESS, event_type=TRACE, reply=False),
     )
-    assert_peer(flow.source, scene.client, cluster)
+    assert_peer(flow.source, scene.client, cluster.endpoints())
     assert flow.destination.identity in WORLD_IDENTITIES
     assert "reserved:world" in {
         label.removesuffix("-ipv4").removesuffix("-ipv6") for label in flow.destination.labels
@@ -121,11 +120,10 @@ def test_the_nodes_own_traffic_is_seen_as_the_hosts(lab: Lab, cluster: LiveClust
     node = Target.node(scene.nodes[scene.client])
     to_host = check(scene.near, node, HOST_TCP)
     from_host = check(node, scene.near)
-    judgement = lab.judge([to_host, from_host], hold=0)
-    flows = lab.flows(judgement)
+    judgement, flows = lab.witness([to_host, from_host], hold=0)
     request, _ = both_ways(lab, judgement, to_host.probe.id, flows)
-    assert_peer(request.source, scene.near, cluster)
+    assert_peer(request.source, scene.near, cluster.endpoints())
     assert "reserved:host" in request.destination.labels, request
     request, _ = both_ways(lab, judgement, from_host.probe.id, flows)
     assert "reserved:host" in request.source.labels, request
-    assert_peer(request.destination, scene.near, cluster)
+    assert_peer(request.destination, scene.near, cluster.endpoints())

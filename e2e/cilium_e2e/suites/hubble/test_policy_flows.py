@@ -55,8 +55,8 @@ def _control(lab: Lab, *checks: Check) -> None:
 
 def _assert_ends(lab: Lab, flow_of: tuple[Target, Target], cluster: LiveCluster) -> None:
     flow = lab.evidence.flows[-1]
-    assert_peer(flow.source, flow_of[0], cluster)
-    assert_peer(flow.destination, flow_of[1], cluster)
+    assert_peer(flow.source, flow_of[0], cluster.endpoints())
+    assert_peer(flow.destination, flow_of[1], cluster.endpoints())
 
 
 @pytest.mark.parametrize("direction", list(Direction))
@@ -76,8 +76,7 @@ def test_a_verdict_names_the_policy_that_allowed_it(
     ]
     _control(lab, *denied)
     with lab.in_force([_policy(kind, direction, scene.namespace)], [*map(str, pair)]) as held:
-        judgement = lab.judge([allowed, *denied], hold=0)
-        flows = lab.flows(judgement)
+        judgement, flows = lab.witness([allowed, *denied], hold=0)
     verdict = lab.flow(
         judgement,
         allowed.probe.id,
@@ -123,8 +122,7 @@ def test_a_verdict_names_the_policy_that_denied_it(lab: Lab, scene: Scene, direc
     allowed = check(scene.client, scene.near, OTHER_TCP)
     _control(lab, denied)
     with lab.in_force([allow, deny], [str(scene.client), str(scene.near)]) as held:
-        judgement = lab.judge([allowed, denied], hold=0)
-        flows = lab.flows(judgement)
+        judgement, flows = lab.witness([allowed, denied], hold=0)
     reason = DropReason.POLICY_DENY.value
     allowing, denying = held.refs
     stopped = Wanted(

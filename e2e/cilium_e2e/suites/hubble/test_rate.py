@@ -8,9 +8,9 @@ from cilium_e2e.model import Destination, FlowFilter, Outcome, Probe, Protocol, 
 from cilium_e2e.scenario import Lab, ticks
 from cilium_e2e.suites.hubble.scene import TCP, Scene
 
-RATE = 250
+RATE = 100
 """Connections a second. Each makes about ten flows: a node's ring of 4,095 turns over in a few seconds."""
-CONNECTIONS = 2000
+CONNECTIONS = 1000
 BATCH = 25
 ENOUGH = 0.8
 """How much of the rate must be achieved for the test to mean anything."""
@@ -18,8 +18,9 @@ ENOUGH = 0.8
 
 @pytest.mark.requires("hubble-relay")
 @pytest.mark.disruptive
-def test_no_flow_is_lost_at_250_connections_a_second(lab: Lab, cluster: LiveCluster, scene: Scene) -> None:
-    """2,000 connections in eight seconds between two nodes: each is seen by its source port, none is lost.
+@pytest.mark.tier("full")
+def test_no_flow_is_lost_at_100_connections_a_second(lab: Lab, cluster: LiveCluster, scene: Scene) -> None:
+    """1,000 connections in ten seconds between two nodes: each is seen by its source port, none is lost.
 
     It runs alone: its load could make others lose flows, and theirs it.
     """

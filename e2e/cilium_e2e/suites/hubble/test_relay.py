@@ -54,6 +54,7 @@ def test_relay_with_tls_refuses_plain_text(cluster: LiveCluster, kube: Kube) -> 
 
 
 @pytest.mark.disruptive
+@pytest.mark.tier("full")
 @pytest.mark.usefixtures("disposable")
 def test_a_relay_restart_is_survived(lab: Lab, cluster: LiveCluster, kube: Kube, scene: Scene) -> None:
     """Flows made while relay is away are read from the nodes' rings afterwards, or their gap is declared."""

@@ -40,8 +40,7 @@ def test_the_service_map_is_what_was_probed(lab: Lab, scene: Scene) -> None:
     ]
     lab.judge([check(one.probe.source, one.probe.target, one.probe.port) for one in denied], hold=0)
     with lab.in_force([policy], scene.pods):
-        judgement = lab.judge([*allowed, *denied], hold=0)
-        flows = lab.flows(judgement, FlowFilter(namespaces=(scene.namespace,)))
+        _, flows = lab.witness([*allowed, *denied], FlowFilter(namespaces=(scene.namespace,)), hold=0)
     found = service_map(flows)
     lab.evidence.notes["service map"] = str(found)
 

@@ -114,6 +114,7 @@ def test_every_agent_is_well(cluster: LiveCluster, each_agent: EachAgent, settle
     settles(look)
 
 
+@pytest.mark.requires("real")
 def test_no_module_is_degraded(
     cluster: LiveCluster, each_agent: EachAgent, excuses: Sequence[Excuse], settles: Settles
 ) -> None:
@@ -161,6 +162,7 @@ def test_every_node_reaches_every_node(
     settles(look)
 
 
+@pytest.mark.requires("real")
 def test_agents_log_no_errors(kube: Kube, each_agent: EachAgent, excuses: Sequence[Excuse]) -> None:
     """Claim "Check Cilium agent logs": they hold no error and no panic but for those excused here by name."""
 
@@ -178,6 +180,7 @@ def test_agents_log_no_errors(kube: Kube, each_agent: EachAgent, excuses: Sequen
         assert not bad, f"{node}: {len(bad)} lines, the first: {bad[0][:500]}"
 
 
+@pytest.mark.requires("real")
 @pytest.mark.requires("kube-proxy-replacement")
 def test_socket_load_balancing_is_attached(cluster: LiveCluster, each_agent: EachAgent) -> None:
     """Claims "Mount Reuse", "eBPF implementation": programs hang on the cgroup the agent was told to use.
@@ -194,6 +197,7 @@ def test_socket_load_balancing_is_attached(cluster: LiveCluster, each_agent: Eac
         assert not missing, f"{node}: {sorted(missing)} are not attached to {root}"
 
 
+@pytest.mark.requires("real")
 def test_every_endpoint_has_its_programs(
     cluster: LiveCluster, each_agent: EachAgent, statuses: dict[str, AgentStatus]
 ) -> None:

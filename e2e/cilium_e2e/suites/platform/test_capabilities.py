@@ -33,6 +33,7 @@ def _agent_pods(kube: Kube, cluster: LiveCluster) -> list[Object]:
     return [kube.get(agent.ref) for agent in cluster.agents.pods()]
 
 
+@pytest.mark.requires("real")
 def test_agents_have_no_capability_beyond_the_list(
     listed: frozenset[str], processes: dict[str, AgentProcess]
 ) -> None:
@@ -44,6 +45,7 @@ def test_agents_have_no_capability_beyond_the_list(
             assert "SYS_MODULE" not in held, node
 
 
+@pytest.mark.requires("real")
 @pytest.mark.usefixtures("disposable")  # it may ask a privileged pod what the node can give
 def test_agents_have_every_capability_of_the_list(
     kube: Kube,
@@ -102,6 +104,7 @@ def _held_by_privileged(kube: Kube, cluster: LiveCluster, handle: Handle, node: 
     return capabilities(text.partition(":")[2])
 
 
+@pytest.mark.requires("real")
 def test_clean_state_has_the_list(kube: Kube, cluster: LiveCluster, repository: Repository) -> None:
     """Claim "Clean State: NET_ADMIN,SYS_ADMIN,SYS_RESOURCE": that the running pods ask for, nothing else.
 
@@ -121,6 +124,7 @@ def test_clean_state_has_the_list(kube: Kube, cluster: LiveCluster, repository: 
         assert asked["drop"] == ["ALL"], f"{name}: it drops {asked['drop']}"
 
 
+@pytest.mark.requires("real")
 def test_no_container_asks_for_sys_module(kube: Kube, cluster: LiveCluster, listed: frozenset[str]) -> None:
     """Claim "Talos Compliance: Adheres to Talos security restrictions for kernel module loading".
 

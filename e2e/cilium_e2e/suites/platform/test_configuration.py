@@ -79,6 +79,7 @@ def test_running_agents_have_the_newest_configuration(
         assert not behind, "\n".join([about, *behind])
 
 
+@pytest.mark.requires("real")
 def test_agents_reach_the_api_server_at_the_local_endpoint(
     kube: Kube, repository: Repository, processes: dict[str, AgentProcess]
 ) -> None:
@@ -110,6 +111,7 @@ def test_agents_reach_the_api_server_at_the_local_endpoint(
         assert not around, f"{node}: the agent goes around {host}:{port}"
 
 
+@pytest.mark.requires("real")
 def test_the_operator_uses_the_local_endpoint(
     kube: Kube, cluster: LiveCluster, repository: Repository
 ) -> None:

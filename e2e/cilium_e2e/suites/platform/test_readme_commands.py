@@ -20,6 +20,8 @@ TIMEOUT_S = 30.0
 LAST_LINES = 10
 _CONTEXT = "CILIUM_E2E_CONTEXT"
 
+pytestmark = pytest.mark.requires("real")  # kubectl asks a server over the network
+
 
 @pytest.fixture(scope="module")
 def namespace(cluster: LiveCluster) -> str:

@@ -30,6 +30,7 @@ def _is_kube_proxy(pod: Object) -> bool:
     return pod["metadata"]["name"].startswith("kube-proxy") or any("kube-proxy" in word for word in words)
 
 
+@pytest.mark.requires("real")
 @pytest.mark.requires("kube-proxy-replacement")
 def test_no_kube_proxy_runs(kube: Kube) -> None:
     """Claim "Replaces kube-proxy functionality": no DaemonSet and no pod of kube-proxy is on the cluster."""
@@ -40,6 +41,7 @@ def test_no_kube_proxy_runs(kube: Kube) -> None:
     assert not pods
 
 
+@pytest.mark.requires("real")
 @pytest.mark.requires("kube-proxy-replacement")
 def test_no_node_has_rules_of_kube_proxy(cluster: LiveCluster, each_agent: EachAgent) -> None:
     """Claim "Complete Replacement": no node has chains, tables or devices of kube-proxy."""
@@ -55,6 +57,7 @@ def test_agents_replace_kube_proxy(statuses: dict[str, AgentStatus]) -> None:
         assert (status.kube_proxy_replacement, status.socket_lb) == ("True", True), node
 
 
+@pytest.mark.requires("real")
 @pytest.mark.requires("exclusive-cni")
 def test_cilium_is_the_only_cni(
     cluster: LiveCluster, each_agent: EachAgent, statuses: dict[str, AgentStatus]
@@ -72,6 +75,7 @@ def test_cilium_is_the_only_cni(
         assert status.states["cni-file"][0] == "Ok", f"{node}: {status.states['cni-file']}"
 
 
+@pytest.mark.requires("real")
 @pytest.mark.requires("exclusive-cni")
 @pytest.mark.usefixtures("disposable")
 def test_a_foreign_cni_is_put_aside(cluster: LiveCluster, each_agent: EachAgent) -> None:

@@ -4,6 +4,7 @@ A file holds ``cases``, and under ``shared`` whatever its anchors need::
 
     cases:
       - name: ingress is denied where no rule allows it
+        tier: full                          # quick where it says nothing
         requires: [multi-node]
         policies: [...]                     # whole objects; namespaces as the stage names them
         expect:
@@ -11,7 +12,8 @@ A file holds ``cases``, and under ``shared`` whatever its anchors need::
           - {from: [x/far, y/guest], to: "x/server:8080/TCP", outcome: denied,
              flow: {verdict: DROPPED, reason: POLICY_DENIED, direction: INGRESS}}
 
-Lists in ``from`` and ``to`` are spread: each source with each destination.
+Lists in ``from`` and ``to`` are spread: each source with each destination. ``named: false`` stands, with its
+reason, where Cilium's Hubble names no policy for what one lets through.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cilium_e2e.hubble.matching import ACCESS_LOG, DROP, POLICY_VERDICT
-from cilium_e2e.model import Expectation, Object, Request, ScenarioError
+from cilium_e2e.model import Expectation, Object, Request, ScenarioError, Tier
 from cilium_e2e.repository.yamlfiles import read_mapping
 
 FOLDER = Path(__file__).parent / "cases"
@@ -32,8 +34,8 @@ DENIALS = frozenset({"denied", "timeout", "http(403)", "dns(REFUSED)"})
 """Outcomes that are a policy's doing: each needs a positive control and a flow."""
 
 _EVENTS = {"drop": DROP, "verdict": POLICY_VERDICT, "l7": ACCESS_LOG}
-_CASE = {"name", "requires", "policies", "expect"}
-_ROW = {"from", "to", "outcome", "flow", "request"}
+_CASE = {"name", "tier", "requires", "policies", "expect"}
+_ROW = {"from", "to", "outcome", "flow", "request", "named"}
 _FLOW = {"verdict", "reason", "direction", "policy", "event"}
 _REQUEST = {"method", "path", "name"}
 
@@ -57,13 +59,17 @@ class FlowWish:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One expectation: one source, one destination, both as written."""
+    """One expectation: one source, one destination, both as written.
+
+    ``named`` is false where Hubble is known to name no policy though one lets it through.
+    """
 
     source: str
     destination: str
     expected: Expectation
     flow: FlowWish | None = None
     request: Request = field(default_factory=Request)
+    named: bool = True
 
     @property
     def denial(self) -> bool:
@@ -73,13 +79,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Policies and what they make of traffic; ``requires`` as tests have it."""
+    """Policies and what they make of traffic; ``requires`` and ``tier`` as tests have them."""
 
     name: str
     policies: tuple[Object, ...]
     rows: tuple[Row, ...]
     requires: tuple[str, ...] = ()
     file: str = ""
+    tier: Tier = Tier.QUICK
 
     @property
     def id(self) -> str:
@@ -127,7 +134,10 @@ def parse(data: Mapping[str, Any], file: str) -> Case:
                 f"expected one of the policies {', '.join(sorted(names))}, got {row.flow.policy!r}",
                 place=place,
             )
-    return Case(str(data["name"]), policies, rows, tuple(data.get("requires") or ()), file)
+    tiers = [tier.value for tier in Tier]
+    if (tier := data.get("tier", Tier.QUICK.value)) not in tiers:
+        raise ScenarioError(f"expected a tier of {', '.join(tiers)}, got {tier!r}", place=place)
+    return Case(str(data["name"]), policies, rows, tuple(data.get("requires") or ()), file, Tier(tier))
 
 
 def _rows(entry: Mapping[str, Any], place: str) -> list[Row]:
@@ -143,7 +153,8 @@ def _rows(entry: Mapping[str, Any], place: str) -> list[Row]:
     request = entry.get("request") or {}
     _known(request, _REQUEST, place)
     pairs = product(_spread(entry.get("from")), _spread(entry.get("to")))
-    return [Row(source, target, expected, flow, Request(**request)) for source, target in pairs]
+    named = bool(entry.get("named", True))
+    return [Row(source, target, expected, flow, Request(**request), named) for source, target in pairs]
 
 
 def _flow(data: Mapping[str, Any], place: str) -> FlowWish:

@@ -41,10 +41,9 @@ def run_case(lab: Lab, stage: Stage, case: Case) -> None:
         view = OracleView(world, live_policies(lab.kube))
         sayings = {row.id: view.says(row.check.probe) for row in rows}
         words = {probe: saying.words for probe, saying in sayings.items()}
-        judgement = lab.judge([row.check for row in rows], hold=HOLD, oracle=words)
+        judgement, flows = lab.witness([row.check for row in rows], hold=HOLD, oracle=words)
         refs = dict(zip((_written(policy, stage) for policy in policies), held.refs, strict=True))
         wrong = contradictions(rows, sayings, judgement)
-        flows = lab.flows(judgement)
         wrong += [
             text
             for row in rows
@@ -105,7 +104,8 @@ def wanted_flows(
         return found
     for side in saying.allowed:
         verdict = FlowVerdict.REDIRECTED if side.redirected else FlowVerdict.FORWARDED
-        named = (None,) if probe.protocol in _UNNAMED else side.policies[:1]
+        unnamed = probe.protocol in _UNNAMED or not row.row.named
+        named = (None,) if unnamed else side.policies[:1]
         found += [
             (
                 Wanted(verdict=verdict, direction=side.direction, policy=policy, event_type=POLICY_VERDICT),

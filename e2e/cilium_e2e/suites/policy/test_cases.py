@@ -7,7 +7,12 @@ from cilium_e2e.suites.policy.cases import Case, load
 from cilium_e2e.suites.policy.run import run_case
 from cilium_e2e.suites.policy.stage import Stage
 
-CASES = [pytest.param(case, id=case.id, marks=pytest.mark.requires(*case.requires)) for case in load()]
+CASES = [
+    pytest.param(
+        case, id=case.id, marks=[pytest.mark.requires(*case.requires), pytest.mark.tier(case.tier.value)]
+    )
+    for case in load()
+]
 
 
 @pytest.mark.requires("hubble-relay", "policy-enforcement-default")

@@ -13,7 +13,11 @@ from cilium_e2e.scenario import Judgement, Lab, isolate
 from cilium_e2e.scenario.relabel import relabel
 from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, REQUIREMENT, check, demo_policy
 
-pytestmark = pytest.mark.requires(REQUIREMENT, "hubble-relay", "policy-enforcement-default")
+# A changed label reaches other nodes within Cilium's ten seconds, no sooner.
+pytestmark = [
+    pytest.mark.requires(REQUIREMENT, "hubble-relay", "policy-enforcement-default"),
+    pytest.mark.tier("full"),
+]
 
 Workload = tuple[Target, Target, Target]
 DROPPED = Wanted(
@@ -83,8 +87,7 @@ def test_without_the_policy_there_is_access_again(lab: Lab, workload: Workload, 
     again = [check(other, demo, ALLOWED_PORT, "connected"), check(frontend, demo, OTHER_PORT, "connected")]
     lab.judge(again, hold=0)  # the positive control
     with lab.in_force([policy], workload):
-        judgement = lab.judge(denied, hold=1)
-        flows = lab.flows(judgement)
+        judgement, flows = lab.witness(denied, hold=1)
         for entry in judgement.judged:
             lab.flow(judgement, entry.check.probe.id, DROPPED, flows=flows)
     # No patience: the proof says that the datapath has let go of it.
