@@ -22,8 +22,8 @@ def add(parser: pytest.Parser) -> None:
     option(
         "--tier",
         choices=_ORDER,
-        default=Tier.QUICK.value,
-        help="How thorough: quick (default), or full, which includes quick.",
+        default=None,
+        help="How thorough: quick (default), or full (default with --inject), which includes quick.",
     )
     option(
         "--tag",
@@ -85,5 +85,7 @@ def tags_of(item: pytest.Item) -> set[str]:
 
 def _is_chosen(config: pytest.Config, item: pytest.Item) -> bool:
     wanted = config.getoption("--tag")
-    deep = _ORDER.index(config.getoption("--tier"))
+    # Some faults show in the full tier only, and none may go unnoticed.
+    usual = Tier.FULL if config.getoption("--inject") else Tier.QUICK
+    deep = _ORDER.index(config.getoption("--tier") or usual.value)
     return _ORDER.index(tier_of(item)) <= deep and (not wanted or not tags_of(item).isdisjoint(wanted))

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from cilium_e2e.model import ClusterStateError, Target
+from cilium_e2e.model import ClusterStateError, SystemClock, Target
 from cilium_e2e.plugin import fixtures
 
 
@@ -18,6 +18,7 @@ class FakeCluster:
     def __init__(self, log):
         self.log = log
         self.api = "the api"
+        self.clock = SystemClock()
 
     def relay(self):
         self.log.append("stream")

@@ -353,6 +353,9 @@ def world(monkeypatch, prepared) -> World:  # noqa: C901 - many small fakes
         forward=forward, wait_dns=lambda *_, **__: step("dns"), difference=outside_zone.difference
     )
     monkeypatch.setattr(install, "outside_zone", zone)
+    monkeypatch.setattr(
+        install, "leftovers", SimpleNamespace(clear=lambda kube, **given: step("clear leftovers"))
+    )
     # In place of the module: importing the real one takes seconds.
     monkeypatch.setitem(sys.modules, "cilium_e2e.kube.live", SimpleNamespace(LiveTransport=LiveTransport))
     monkeypatch.delenv("DOCKER_HOST", raising=False)

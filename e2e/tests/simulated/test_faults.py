@@ -90,6 +90,7 @@ def run(pytester, prepared, monkeypatch):
         words += [f"-pno:{name}" for name in ("cacheprovider", "hypothesispytest", "pytest_cov", "xdist")]
         words += [
             "--backend=simulated",
+            "--tier=full",
             f"--repository={ROOT}",
             "-W",
             "ignore::pytest.PytestAssertRewriteWarning",
@@ -105,7 +106,7 @@ def test_the_table_has_every_fault():
 
 def test_without_a_fault_all_of_these_tests_pass(run):
     tests = sorted({test for some in CAUGHT_BY.values() for test in some})
-    passed, skipped, failed = run(tests).listoutcomes()
+    passed, skipped, failed = run(tests, "--tier=full").listoutcomes()
     assert [report.nodeid for report in failed] == []
     assert [report.nodeid for report in skipped] == []
     assert len(passed) >= len(tests)
@@ -118,3 +119,10 @@ def test_a_fault_is_caught(run, fault):
     assert skipped == []
     assert len(failed) >= 1, f"{fault} went unnoticed by {CAUGHT_BY[fault]}"
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_run_with_a_fault_has_the_full_tier_unless_told_otherwise(run):
+    test = CAUGHT_BY["stale-identity"]
+    given = ("--inject=stale-identity", "--collect-only")
+    assert len(run(test, *given).getcalls("pytest_deselected")) == 0
+    assert len(run(test, *given, "--tier=quick").getcalls("pytest_deselected")) == 1

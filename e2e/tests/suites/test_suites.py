@@ -47,7 +47,9 @@ def items(request) -> list[pytest.Item]:
 
 
 def test_every_file_has_tests(items):
-    assert {item.path for item in items} == set(FILES)
+    scenarios = set(SUITES.rglob("*.scenario.yaml"))
+    assert scenarios
+    assert {item.path for item in items} == {*FILES, *scenarios}
 
 
 def test_every_test_says_what_it_shows(items):
