@@ -30,6 +30,7 @@ from cilium_e2e.model import (
     PolicyRef,
     Probe,
     Proof,
+    Ref,
     Target,
     TargetKind,
     Verdict,
