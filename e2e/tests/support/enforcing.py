@@ -6,6 +6,7 @@ What it does wrong is up to the test: ``faults`` change outcomes, ``deaf`` pods 
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from cilium_e2e.model import (
     Endpoint,
     EndpointProof,
     EnforcementNotProven,
+    Flow,
+    FlowPeer,
+    FlowVerdict,
     Identity,
     KubeError,
     NodeInfo,
@@ -29,6 +33,7 @@ from cilium_e2e.model import (
     Ref,
     Target,
     TargetKind,
+    Verdict,
     WorldAgent,
 )
 from cilium_e2e.policy import (
@@ -49,7 +54,7 @@ from support.memory import MemoryTransport
 
 _POLICIES = {"CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy"}
 NODES = (NodeInfo("n1", "control-plane", ("10.9.0.1",)), NodeInfo("n2", "worker", ("10.9.0.2",)))
-WORLD = (WorldAgent("one", ("192.0.2.7",)),)
+WORLD = (WorldAgent("one", ("192.0.2.7",)), WorldAgent("two", ("192.0.2.8",)))
 Fault = Callable[[Probe, Outcome], Outcome]
 
 
@@ -81,6 +86,16 @@ class EnforcingTransport(MemoryTransport):
             self.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
         return stored
 
+    def delete(self, ref: Ref, *, grace_period_s: int | None = None) -> None:
+        super().delete(ref, grace_period_s=grace_period_s)
+        if ref.kind == "Namespace":
+            inside = [Ref.of(obj) for key, obj in self._objects.items() if key[2] == ref.name]
+            for one in inside:
+                self.remove(one)
+
+    def pod(self, target: Target) -> Object | None:
+        return self._objects.get(self._key(Ref("v1", "Pod", target.name, target.namespace)))
+
     def all(self, *kinds: str) -> list[Object]:
         return [obj for key, obj in self._objects.items() if key[1] in kinds]
 
@@ -99,7 +114,9 @@ class EnforcingCluster:
     probed: list[str] = field(default_factory=list)
     proven: list[tuple[tuple[PolicyRef, ...], bool]] = field(default_factory=list)
     unproven: set[str] = field(default_factory=set)
-    found_flows: Callable[[], list[object]] = list
+    found_flows: Callable[[], list[object]] | None = None
+    dropped: list[Flow] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.kube.refuses = self.strict
@@ -179,7 +196,9 @@ class EnforcingCluster:
         return EnforcingProber(self, source)
 
     def answer(self, probe: Probe, oracle: Oracle) -> Outcome:
-        self.probed.append(probe.id)
+        with self.lock:  # sources ask in threads
+            self.probed.append(probe.id)
+            port_used = len(self.probed)
         target = probe.target
         passes, who = True, str(target)
         if target.kind is TargetKind.SERVICE:
@@ -188,15 +207,43 @@ class EnforcingCluster:
             passes, who = found[0].verdict.passes, found[0].backend
         elif str(probe.source) != str(target):
             port = probe.port or 8
-            passes = oracle.verdict(str(probe.source), str(target), probe.protocol.transport, port).passes
+            verdict = oracle.verdict(str(probe.source), str(target), probe.protocol.transport, port)
+            passes = verdict.passes
+            if not passes and target.kind is TargetKind.POD:
+                self.drop(probe, verdict, port_used)
         passes = (passes or self.ignores_policies) and str(target) not in self.deaf
         kind = OutcomeKind.CONNECTED if passes else OutcomeKind.TIMEOUT
         outcome = Outcome(
-            probe.id, kind, answered_by=who if passes else "", source_ip="10.0.0.1", source_port=1
+            probe.id,
+            kind,
+            answered_by=who if passes else "",
+            source_ip="10.0.0.1",
+            source_port=port_used,
+            destination_ip=self.address(target) if target.kind is TargetKind.POD else "",
         )
         for fault in self.faults:
             outcome = fault(probe, outcome)
         return outcome
+
+    def drop(self, probe: Probe, verdict: Verdict, port_used: int) -> None:
+        """Remember the flow that Hubble would show for a denied probe."""
+        assert verdict.drop_reason is not None
+        self.dropped.append(
+            Flow(
+                self.clock.time(),
+                FlowVerdict.DROPPED,
+                FlowPeer("10.0.0.1", port_used),
+                FlowPeer(self.address(probe.target), probe.port),
+                protocol=probe.protocol.transport,
+                direction=verdict.denied_at,
+                drop_reason=verdict.drop_reason.value,
+                policies=tuple(rule.policy for rule in verdict.rules),
+            )
+        )
+
+    def address(self, target: Target) -> str:
+        pod = self.kube.pod(target)
+        return str(pod["status"]["podIP"]) if pod else ""
 
     def endpoints(self) -> list[Endpoint]:
         spaces = {
@@ -224,7 +271,7 @@ class EnforcingCluster:
         return Proof(tuple(policies), gone, proofs, 0.2)
 
     def flows(self, window, filter) -> list[object]:  # noqa: A002 - the protocol's word
-        return self.found_flows()
+        return list(self.dropped) if self.found_flows is None else self.found_flows()
 
 
 @dataclass
@@ -234,6 +281,7 @@ class EnforcingProber:
 
     def run(self, batch: Sequence[Probe]) -> list[Outcome]:
         oracle = self.cluster.oracle()
+        self.cluster.clock.sleep(0.2)
         return [self.cluster.answer(probe, oracle) for probe in batch]
 
 
