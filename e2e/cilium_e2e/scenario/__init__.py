@@ -7,6 +7,7 @@ from cilium_e2e.scenario.live_world import live_policies, live_world
 from cilium_e2e.scenario.oracle_view import OracleView, Saying
 from cilium_e2e.scenario.pace import ticks
 from cilium_e2e.scenario.policies import enforce, enforce_all
+from cilium_e2e.scenario.residents import Quarter, Resident, Residents
 from cilium_e2e.scenario.workload import PodSpec, ServiceSpec, deploy, namespace, remove
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "Lab",
     "OracleView",
     "PodSpec",
+    "Quarter",
+    "Resident",
+    "Residents",
     "Saying",
     "ServiceSpec",
     "deploy",
