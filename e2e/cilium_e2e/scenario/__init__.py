@@ -1,7 +1,7 @@
 """Scenarios: workloads, policies moved into isolation and put into force, outcomes judged."""
 
 from cilium_e2e.scenario.isolation import isolate
-from cilium_e2e.scenario.judgement import Check, Judged, Judgement, judge, require
+from cilium_e2e.scenario.judgement import SILENCE_S, Check, Judged, Judgement, judge, require
 from cilium_e2e.scenario.lab import InForce, Lab
 from cilium_e2e.scenario.live_world import live_policies, live_world
 from cilium_e2e.scenario.oracle_view import OracleView, Saying
@@ -11,6 +11,7 @@ from cilium_e2e.scenario.residents import Quarter, Resident, Residents
 from cilium_e2e.scenario.workload import PodSpec, ServiceSpec, deploy, namespace, remove
 
 __all__ = [
+    "SILENCE_S",
     "Check",
     "InForce",
     "Judged",

@@ -60,7 +60,9 @@ def _assert_ends(lab: Lab, flow_of: tuple[Target, Target], endpoints: Sequence[E
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-@pytest.mark.parametrize("kind", ["CiliumNetworkPolicy", "NetworkPolicy"])
+@pytest.mark.parametrize(
+    "kind", ["CiliumNetworkPolicy", pytest.param("NetworkPolicy", marks=pytest.mark.tier("full"))]
+)
 def test_a_verdict_names_the_policy_that_allowed_it(
     lab: Lab, cluster: LiveCluster, scene: Scene, kind: str, direction: Direction
 ) -> None:
