@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from cilium_e2e.cluster.counters import Sample, parse_list
 from cilium_e2e.cluster.datapath import Frontend, IpCache, parse_frontends, parse_ipcache
-from cilium_e2e.cluster.node_console import NodeConsoles
+from cilium_e2e.cluster.node_console import NodeConsoles, documents_in
 from cilium_e2e.cluster.process import (
     CONFIG_FOLDER,
     CONFIG_SCRIPT,
@@ -86,14 +86,6 @@ class AgentState:
 
     policies: AgentPolicies
     endpoints: list[Endpoint]
-
-
-@dataclass(frozen=True, slots=True)
-class AgentDatapath:
-    """What one agent's datapath knows of peers and Services."""
-
-    ipcache: IpCache
-    frontends: list[Frontend]
 
 
 class CiliumAgents:
@@ -187,21 +179,21 @@ class CiliumAgents:
             parse_policies(policies), [parse_endpoint(entry, node=agent.node) for entry in endpoints or ()]
         )
 
-    def datapath(self, agent: AgentPod) -> AgentDatapath:
-        """What one agent's node does with addresses; raises as :meth:`state`."""
-        ipcache, services = self._ask(agent, _IPCACHE, _SERVICES)
-        return AgentDatapath(
-            parse_ipcache(ipcache or {}, place=f"the ipcache on {agent.node}"),
-            parse_frontends(services or ()),
-        )
+    def ipcache(self, agent: AgentPod) -> IpCache:
+        """Which identity each address has on one agent's node; raises as :meth:`state`."""
+        return parse_ipcache(self._ask(agent, _IPCACHE)[0] or {}, place=f"the ipcache on {agent.node}")
+
+    def frontends(self, agent: AgentPod) -> list[Frontend]:
+        """Where one agent's node sends what is for Services; raises as :meth:`state`."""
+        return parse_frontends(self._ask(agent, _SERVICES)[0] or ())
 
     def _ask(self, agent: AgentPod, *questions: _Question) -> list[Any]:
         """The answers to some questions, asked one after the other."""
         if self._consoles is not None:
+            asked = [question.path for question in questions if question.path]
+            got = iter(self._consoles.get(agent.node, *asked) if asked else ())
             return [
-                self._consoles.get(agent.node, question.path)
-                if question.path
-                else self._consoles.dbg(agent.node, question.words)
+                next(got) if question.path else self._consoles.dbg(agent.node, question.words)
                 for question in questions
             ]
         if len(questions) == 1:
@@ -211,7 +203,7 @@ class CiliumAgents:
             ["set -e", *(f"cilium-dbg {question.words} -o json" for question in questions), ""]
         )
         place = f"cilium-dbg in {agent.ref}"
-        answers = _documents(self._run(agent, ["sh", "-c", script], _STATE_TIMEOUT_S), place)
+        answers = documents_in(self._run(agent, ["sh", "-c", script], _STATE_TIMEOUT_S), place)
         if len(answers) != len(questions):
             raise ClusterStateError(
                 f"expected {len(questions)} JSON documents, got {len(answers)}", place=place
@@ -265,19 +257,6 @@ class CiliumAgents:
         """
         found = self._json(agent, "bpftool", "-j", "cgroup", "show", cgroup)
         return frozenset(program["name"] for program in found or [])
-
-
-def _documents(text: str, place: str) -> list[Any]:
-    """The JSON documents that stand one after the other in a text."""
-    decoder, found, rest = json.JSONDecoder(), [], text.strip()
-    while rest:
-        try:
-            document, end = decoder.raw_decode(rest)
-        except ValueError as error:
-            raise ClusterStateError(f"expected JSON, got {rest[:200]!r}", place=place) from error
-        found.append(document)
-        rest = rest[end:].lstrip()
-    return found
 
 
 def parse_policies(answer: dict[str, Any]) -> AgentPolicies:

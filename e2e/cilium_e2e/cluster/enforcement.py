@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from cilium_e2e.cluster.agents import AgentDatapath, AgentPod, AgentState, CiliumAgents
+from cilium_e2e.cluster.agents import AgentPod, AgentState, CiliumAgents
 from cilium_e2e.cluster.bounded import started
 from cilium_e2e.cluster.surroundings import Surroundings, read, wrong_backends, wrong_identities
 from cilium_e2e.kube import Kube
@@ -58,6 +58,7 @@ class Enforcement:
         self._agents = agents
         # By UID: the generation asked for last, the rules seen for it by node, and those it had to replace.
         self._last: dict[str, tuple[int, _Held, _Held]] = {}
+        self._known = _Known()
 
     def prove(
         self,
@@ -69,7 +70,7 @@ class Enforcement:
     ) -> Proof:
         """See :meth:`cilium_e2e.model.Cluster.prove`."""
         clock = self._kube.clock
-        attempt = _Attempt(tuple(policies), frozenset(endpoints), gone, self._before(policies))
+        attempt = _Attempt(tuple(policies), frozenset(endpoints), gone, self._before(policies), self._known)
         start = clock.monotonic()
         while True:
             missing, proofs = attempt.look(self._kube, self._agents)
@@ -122,19 +123,52 @@ class _Answer(Generic[_Said]):
         return f"the agent on {self.node} did not answer ({self.failure})"
 
 
-def _asked(agents: CiliumAgents, question: Callable[[AgentPod], _Said]) -> list[_Answer[_Said]]:
-    """All agents' answers; raises as :meth:`CiliumAgents.pods`, and where waiting changes nothing."""
+def _ask(question: Callable[[AgentPod], _Said], agent: AgentPod) -> _Answer[_Said]:
+    """One agent's answer.
 
-    def ask(agent: AgentPod) -> _Answer[_Said]:
-        try:
-            said = started(lambda: question(agent), agent.node).result(_ANSWER_S)
-        except ClusterStateError as error:
-            return _Answer(agent.node, None, _passing(error))
-        except TimeoutError:
-            return _Answer(agent.node, None, f"no answer within {_ANSWER_S:g} s")
-        return _Answer(agent.node, said)
+    Raises:
+        KubeError: waiting changes nothing.
+    """
+    try:
+        said = started(lambda: question(agent), agent.node).result(_ANSWER_S)
+    except ClusterStateError as error:
+        return _Answer(agent.node, None, _passing(error))
+    except TimeoutError:
+        return _Answer(agent.node, None, f"no answer within {_ANSWER_S:g} s")
+    return _Answer(agent.node, said)
 
-    return agents.each(ask)
+
+_Peer = tuple[str, str, int]
+"""A pod's name, one of its addresses, and its identity."""
+
+
+class _Known:
+    """What earlier proofs have found in each node's ipcache, so that it is looked at for others only.
+
+    An entry goes with its pod, and with its identity; nothing else changes it while the agent runs.
+    """
+
+    def __init__(self) -> None:
+        self._peers: dict[str, set[_Peer]] = {}
+        self._revisions: dict[str, int] = {}
+
+    def lacks(self, node: str, peers: Sequence[Endpoint]) -> list[Endpoint]:
+        """Those of the peers that were not found there so far."""
+        return [peer for peer in peers if not _entries(peer) <= self._peers.get(node, set())]
+
+    def found(self, node: str, peers: Sequence[Endpoint]) -> None:
+        """They were."""
+        self._peers.setdefault(node, set()).update(*map(_entries, peers))
+
+    def revision(self, node: str, revision: int) -> None:
+        """A repository that has gone back is that of a restarted agent: all is to be seen anew."""
+        if revision < self._revisions.get(node, 0):
+            self._peers.pop(node, None)
+        self._revisions[node] = revision
+
+
+def _entries(peer: Endpoint) -> set[_Peer]:
+    return {(peer.name, ip, peer.identity.number) for ip in peer.ips}
 
 
 @dataclass(slots=True)
@@ -144,29 +178,30 @@ class _Attempt:
     Attributes:
         policies, wanted, gone: what is to be proven, at which endpoints.
         before: a changed policy's UID to the rules it had, by node.
+        known: what earlier proofs have found.
         reached: the first revision of each node's repository at which it was as wanted. Later revisions
             belong to other people's policies, and endpoints need not wait for those.
         rules: node to its rules by UID, as of the last look.
         facts: the pods and Services of the last look.
-        compared: how many addresses were found in every ipcache at the last look.
+        compared: how many addresses have their identities in every ipcache.
+        seen: how many of them were seen at the last look, and not by an earlier proof.
     """
 
     policies: tuple[PolicyRef, ...]
     wanted: frozenset[str]
     gone: bool
     before: Mapping[str, _Held]
+    known: _Known
     reached: dict[str, int] = field(default_factory=dict)
     rules: dict[str, Mapping[str, str]] = field(default_factory=dict)
     facts: Surroundings = field(default_factory=lambda: Surroundings({}, ()))
     compared: int = 0
+    seen: int = 0
 
     def look(self, kube: Kube, agents: CiliumAgents) -> tuple[list[str], list[EndpointProof]]:
         """What is still missing, one line each, and the proofs of the endpoints that are done."""
         try:
-            # Before the agents: what is changed after this is not waited for.
-            if not self.gone:
-                self.facts = read(kube, self._namespaces())
-            answers = _asked(agents, agents.state)
+            answers = agents.each(lambda agent: _ask(agents.state, agent))
         except ClusterStateError as error:
             return [f"the cluster cannot be asked ({_passing(error)})"], []
         missing = [str(answer) for answer in answers if answer.said is None]
@@ -177,19 +212,21 @@ class _Attempt:
             lines, done = self._judge(node, state)
             missing += lines
             proofs += done
+        endpoints = [endpoint for _, state in states for endpoint in state.endpoints]
         if len(states) == len(answers):
-            known = {endpoint.name for _, state in states for endpoint in state.endpoints}
+            known = {endpoint.name for endpoint in endpoints}
             missing += [f"{name} is no endpoint of any agent" for name in sorted(self.wanted - known)]
         if missing or self.gone:
             return missing, proofs
-        return self._around(agents, [endpoint for _, state in states for endpoint in state.endpoints]), proofs
+        return self._around(kube, agents, endpoints), proofs
 
     def detail(self) -> tuple[str, ...]:
         """The further facts of a proof, one line each."""
         lines = [f"rules: {policy} is held otherwise than before its change" for policy in self._changed()]
         if self.compared:
-            nodes = len(self.rules)
-            lines.append(f"ipcache: {self.compared} pod addresses have their identities on {nodes} nodes")
+            line = f"ipcache: {self.compared} pod addresses have their identities on {len(self.rules)} nodes"
+            earlier = self.compared - self.seen
+            lines.append(f"{line}, {earlier} known from earlier proofs" if earlier else line)
         if self.facts.ports:
             lines.append(f"services: {len(self.facts.ports)} ports lead to their backends on every node")
         return tuple(lines)
@@ -204,6 +241,7 @@ class _Attempt:
     def _judge(self, node: str, state: AgentState) -> tuple[list[str], list[EndpointProof]]:
         """One agent's part of :meth:`look`: repository and endpoints."""
         revision = state.policies.revision
+        self.known.revision(node, revision)
         self.rules[node] = state.policies.rules
         if wrong := self._unlike(node, state):
             self.reached.pop(node, None)
@@ -221,8 +259,6 @@ class _Attempt:
                     f"{endpoint.name} on {endpoint.node} is {endpoint.state} at revision "
                     f"{endpoint.policy_revision}, expected ready at {needed}"
                 )
-            elif lack := self.facts.lacks(endpoint):
-                missing.append(f"the identity of {endpoint.name} on {endpoint.node} {lack}")
             else:
                 proofs.append(
                     EndpointProof(
@@ -246,23 +282,40 @@ class _Attempt:
                 lines.append(f"holds {policy} with the rules from before its change")
         return lines
 
-    def _around(self, agents: CiliumAgents, endpoints: Sequence[Endpoint]) -> list[str]:
-        """What the datapaths know wrongly of peers and Services."""
-        peers = [endpoint for endpoint in endpoints if self._concerned(endpoint)]
-        self.compared = sum(len(peer.ips) for peer in peers)
+    def _around(self, kube: Kube, agents: CiliumAgents, endpoints: Sequence[Endpoint]) -> list[str]:
+        """What is wrong with identities, and what the datapaths know wrongly of peers and Services."""
         try:
-            answers = _asked(agents, agents.datapath)
+            self.facts = read(kube, self._namespaces())
+            wrong = [
+                f"the identity of {endpoint.name} on {endpoint.node} {lack}"
+                for endpoint in endpoints
+                if endpoint.name in self.wanted and (lack := self.facts.lacks(endpoint))
+            ]
+            if wrong:
+                return wrong
+            peers = [endpoint for endpoint in endpoints if self._concerned(endpoint)]
+            self.compared, self.seen = sum(len(peer.ips) for peer in peers), 0
+            found = agents.each(lambda agent: self._wrong(agents, agent, peers))
         except ClusterStateError as error:
             return [f"the cluster cannot be asked ({_passing(error)})"]
-        return [line for answer in answers for line in self._wrong(answer, peers)]
+        return [line for lines in found for line in lines]
 
-    def _wrong(self, answer: _Answer[AgentDatapath], peers: Sequence[Endpoint]) -> Sequence[str]:
-        if answer.said is None:
-            return [str(answer)]
-        return [
-            *wrong_identities(answer.said.ipcache, peers, answer.node),
-            *wrong_backends(answer.said.frontends, self.facts.ports, answer.node),
-        ]
+    def _wrong(self, agents: CiliumAgents, agent: AgentPod, peers: Sequence[Endpoint]) -> list[str]:
+        """The part of :meth:`_around` that is about one node."""
+        wrong: list[str] = []
+        if new := self.known.lacks(agent.node, peers):
+            answer = _ask(agents.ipcache, agent)
+            if answer.said is None:
+                return [str(answer)]
+            if not (wrong := list(wrong_identities(answer.said, new, agent.node))):
+                self.known.found(agent.node, new)
+            self.seen = max(self.seen, sum(len(peer.ips) for peer in new))
+        if self.facts.ports:
+            frontends = _ask(agents.frontends, agent)
+            if frontends.said is None:
+                return [*wrong, str(frontends)]
+            wrong += wrong_backends(frontends.said, self.facts.ports, agent.node)
+        return wrong
 
     def _concerned(self, endpoint: Endpoint) -> bool:
         facts = self.facts.pods.get(endpoint.name)

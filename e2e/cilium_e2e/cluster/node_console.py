@@ -14,24 +14,28 @@ from typing import Any
 
 from cilium_e2e.model import ClusterStateError, ExecStream, StreamLost
 
+_ROOT = "http://localhost/v1/"
 _ANSWER_S = 10.0
 """curl gives up earlier; what takes longer hangs."""
 
-# An answer is one line: its first character tells whether the rest is JSON or the words of a failure. The
-# command line tool enters the agent's file systems, where its binary and the eBPF maps are, and its process
-# tree, because it reads its own /proc.
+# After each answer a line that starts with _END tells the exit code. Nothing is started but what answers: on
+# a small machine a process more costs as much as the answer. The command line tool enters the agent's file
+# systems, where its binary and the eBPF maps are, and its process tree, because it reads its own /proc.
+_END = "\x01"
 _LOOP = r"""
-a='no process of an agent'
-while IFS=' ' read -r way rest; do
+socket=/var/run/cilium/cilium.sock
+name() { local comm=; [ -n "$1" ] && read -r comm 2>/dev/null < "/proc/$1/comm"; [ "$comm" = cilium-agent ]; }
+while read -r way rest; do
   case $way in
-    get) a=$(curl -sS --fail-with-body --max-time 8 --unix-socket /var/run/cilium/cilium.sock \
-             "http://localhost/v1/$rest" 2>&1) ;;
-    dbg) pid=$(pgrep -xo cilium-agent) &&
-         a=$(nsenter -t "$pid" -m -p timeout 8 cilium-dbg $rest -o json 2>/dev/null ||
-             nsenter -t "$pid" -m -p timeout 8 cilium-dbg $rest -o json 2>&1) ;;
-  esac && mark='=' || mark='!'
-  printf '%s %s\n' "$mark" "$(printf %s "$a" | tr '\n' ' ')"
-  a='no process of an agent'
+    get) curl -sS --fail-with-body --fail-early --max-time 8 --unix-socket "$socket" $rest 2>&1 ;;
+    dbg) if name "$pid" || { pid=$(pgrep -xo cilium-agent) && name "$pid"; }; then
+           nsenter -t "$pid" -m -p cilium-dbg $rest -o json 2>/dev/null ||
+           nsenter -t "$pid" -m -p cilium-dbg $rest -o json 2>&1
+         else
+           echo 'no process of an agent'; false
+         fi ;;
+  esac
+  printf '\n\001%s\n' "$?"
 done
 """
 COMMAND = ("bash", "-c", _LOOP)
@@ -51,22 +55,22 @@ class NodeConsoles:
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def get(self, node: str, path: str) -> Any:
-        """What the agent's API answers to GET, decoded.
+    def get(self, node: str, *paths: str) -> list[Any]:
+        """What the agent's API answers to some GETs, one after the other, decoded.
 
         Args:
             node: the node's name.
-            path: below ``/v1/``.
+            paths: below ``/v1/``.
 
         Raises:
             ClusterStateError: it did not answer in time, or no JSON; the message has its words. StreamLost
                 where the shell was lost twice.
         """
-        return self._ask(node, f"get {path}")
+        return self._ask(node, f"get {' '.join(_ROOT + path for path in paths)}", len(paths))
 
     def dbg(self, node: str, *words: str) -> Any:
         """The JSON that a ``cilium-dbg`` command prints; raises as :meth:`get`."""
-        return self._ask(node, f"dbg {' '.join(words)}")
+        return self._ask(node, f"dbg {' '.join(words)}", 1)[0]
 
     def close(self) -> None:
         """End all shells."""
@@ -75,32 +79,37 @@ class NodeConsoles:
         for stream in streams:
             stream.close()
 
-    def _ask(self, node: str, question: str) -> Any:
+    def _ask(self, node: str, question: str, documents: int) -> list[Any]:
         place = f"the agent on {node}, asked {question!r}"
         with self._lock:
             lock = self._locks.setdefault(node, threading.Lock())
         with lock:
             try:
-                answer = self._line(node, question, place)
+                text, code = self._answer(node, question, place)
             except StreamLost:
                 # A node that was restarted has lost its shell, and nothing was changed by the question.
-                answer = self._line(node, question, place)
-        mark, _, text = answer.partition(" ")
-        if mark != "=":
-            raise ClusterStateError(text.strip() or "it failed without a word", place=place)
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise ClusterStateError(f"expected JSON, got {text[:200]!r}", place=place) from error
+                text, code = self._answer(node, question, place)
+        if code != "0":
+            raise ClusterStateError(
+                f"exit code {code}: {text.strip()[-300:] or 'without a word'}", place=place
+            )
+        answers = documents_in(text, place)
+        if len(answers) != documents:
+            raise ClusterStateError(f"expected {documents} JSON documents, got {len(answers)}", place=place)
+        return answers
 
-    def _line(self, node: str, question: str, place: str) -> str:
-        """One question, one line; a stream that failed is not used again."""
+    def _answer(self, node: str, question: str, place: str) -> tuple[str, str]:
+        """One question's output and exit code; a stream that failed is not used again."""
         with self._lock:
             stream = self._streams.pop(node, None)
         stream = stream or self._open_stream(node)
+        lines: list[str] = []
         try:
             stream.send_line(question)
-            line = stream.read_line(timeout_s=_ANSWER_S)
+            while (line := stream.read_line(timeout_s=_ANSWER_S)) is not None:
+                if line.startswith(_END):
+                    break
+                lines.append(line)
         except BaseException:
             stream.close()
             raise
@@ -109,4 +118,21 @@ class NodeConsoles:
             raise StreamLost(f"the shell ended: {stream.stderr().strip()[-300:]}", place=place)
         with self._lock:
             self._streams[node] = stream
-        return line
+        return "\n".join(lines), line.removeprefix(_END).strip()
+
+
+def documents_in(text: str, place: str) -> list[Any]:
+    """The JSON documents that stand one after the other in a text.
+
+    Raises:
+        ClusterStateError: there is something else; the message shows it.
+    """
+    decoder, found, rest = json.JSONDecoder(), [], text.strip()
+    while rest:
+        try:
+            document, end = decoder.raw_decode(rest)
+        except ValueError as error:
+            raise ClusterStateError(f"expected JSON, got {rest[:200]!r}", place=place) from error
+        found.append(document)
+        rest = rest[end:].lstrip()
+    return found

@@ -28,7 +28,9 @@ class Answering(FakeExec):
 
     def send_line(self, line: str) -> None:
         super().send_line(line)
-        self.lines.append(self._answers[line])
+        way, _, rest = line.partition(" ")
+        self.lines += [self._answers[one] for one in (rest.split() if way == "get" else [rest])]
+        self.lines.append("\x010")
 
 
 def demo() -> dict[str, Endpoint]:
@@ -155,37 +157,38 @@ class TestAsking:
         with pytest.raises(KubeError, match="no exec for you"):
             agents.policies(agents.pods()[0])
 
-    def test_state_and_datapath_take_one_exec_each(self) -> None:
+    def test_policies_and_endpoints_take_one_exec(self) -> None:
         agents, api = self.agents(agent_pod("a", "n1"))
         rules, _, _ = (FOLDER / "cilium-dbg-policy-get.txt").read_text().rpartition("Revision: ")
-        answers = [[{"policy": rules, "revision": 4}, DEMO], [{"10.0.0.1/32": ["identity=7"]}, None]]
+        answers = [[{"policy": rules, "revision": 4}, DEMO], [{"10.0.0.1/32": ["identity=7"]}], [None]]
         scripts: list[str] = []
 
         def answer(ref: Any, container: str, command: Any) -> FakeExec:
-            scripts.append(command[-1])
+            scripts.append(" ".join(command) if command[0] != "sh" else command[-1])
             return FakeExec(*"\n".join(json.dumps(d, indent=1) for d in answers.pop(0)).splitlines())
 
         api.on_exec = answer
         agent = agents.pods()[0]
-        state, datapath = agents.state(agent), agents.datapath(agent)
+        state = agents.state(agent)
         assert (state.policies.revision, state.policies.uids) == (4, {UID})
         assert '"any:app": "frontend"' in state.policies.rules[UID]
-        assert (len(state.endpoints), datapath.ipcache, datapath.frontends) == (9, {"10.0.0.1": 7}, [])
-        first, second = (script.splitlines() for script in scripts)
+        assert len(state.endpoints) == 9
+        assert (agents.ipcache(agent), agents.frontends(agent)) == ({"10.0.0.1": 7}, [])
+        first, *others = (script.splitlines() for script in scripts)
         assert first == ["set -e", "cilium-dbg policy get -o json", "cilium-dbg endpoint list -o json"], (
             "endpoints may be newer than the repository, never older"
         )
-        assert second == ["set -e", "cilium-dbg bpf ipcache list -o json", "cilium-dbg service list -o json"]
+        assert others == [["cilium-dbg bpf ipcache list -o json"], ["cilium-dbg service list -o json"]]
 
     def test_where_there_are_consoles_they_are_asked(self) -> None:
         rules, _, _ = (FOLDER / "cilium-dbg-policy-get.txt").read_text().rpartition("Revision: ")
         said = {
-            "get policy": {"policy": rules, "revision": 4},
-            "get endpoint": DEMO,
-            "get service": [],
-            "dbg bpf ipcache list": {"10.0.0.1/32": ["identity=7"]},
+            "http://localhost/v1/policy": {"policy": rules, "revision": 4},
+            "http://localhost/v1/endpoint": DEMO,
+            "http://localhost/v1/service": [],
+            "bpf ipcache list": {"10.0.0.1/32": ["identity=7"]},
         }
-        stream = Answering({question: f"= {json.dumps(answer)}" for question, answer in said.items()})
+        stream = Answering({question: json.dumps(answer) for question, answer in said.items()})
         _, api = self.agents(agent_pod("a", "n1"))
         consoles = NodeConsoles(lambda node: stream)
         agents = CiliumAgents(Kube(api, clock=api.clock), "cilium", consoles)
@@ -194,7 +197,8 @@ class TestAsking:
         assert agents.state(agent).policies.uids == {UID}
         assert agents.policies(agent).revision == 4
         assert len(agents.endpoints(agent)) == 9
-        assert agents.datapath(agent).ipcache == {"10.0.0.1": 7}
+        assert agents.ipcache(agent) == {"10.0.0.1": 7}
+        assert agents.frontends(agent) == []
 
     @pytest.mark.parametrize("answer", ["{}", "[] [] []", "[] what"])
     def test_an_agent_that_says_something_else(self, answer: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cilium_e2e.cluster import enforcement as enforcement_module
-from cilium_e2e.cluster.agents import AgentDatapath, AgentPod, AgentPolicies, AgentState
+from cilium_e2e.cluster.agents import AgentPod, AgentPolicies, AgentState
 from cilium_e2e.cluster.datapath import Backend, Frontend
 from cilium_e2e.cluster.enforcement import Enforcement
 from cilium_e2e.kube import Kube
@@ -102,11 +102,17 @@ class FakeAgents:
         policies = AgentPolicies(found.revision, frozenset(found.uids), rules)
         return AgentState(policies, list(found.endpoints.values()))
 
-    def datapath(self, agent: AgentPod) -> AgentDatapath:
+    def ipcache(self, agent: AgentPod) -> dict[str, int]:
+        return dict(self._speaking(agent).ipcache)
+
+    def frontends(self, agent: AgentPod) -> list[Frontend]:
+        return list(self._speaking(agent).frontends)
+
+    def _speaking(self, agent: AgentPod) -> Agent:
         found = self.agents[agent.node]
         if found.silent:
             raise found.silent
-        return AgentDatapath(dict(found.ipcache), list(found.frontends))
+        return found
 
 
 @pytest.fixture
