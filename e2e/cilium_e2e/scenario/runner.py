@@ -6,7 +6,7 @@ where there was an answer without the policy. That control is made once for each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cilium_e2e.hubble import Wanted
 from cilium_e2e.model import (
@@ -18,7 +18,8 @@ from cilium_e2e.model import (
     StreamLost,
 )
 from cilium_e2e.policy import Oracle
-from cilium_e2e.scenario.cells import Cell, ask_oracle, matrix_cells, row_cells
+from cilium_e2e.probe.places import zone_agents
+from cilium_e2e.scenario.cells import Cell, ask_oracle, matrix_cells, resolved_names, row_cells
 from cilium_e2e.scenario.changes import Changes
 from cilium_e2e.scenario.judgement import Judged, Judgement
 from cilium_e2e.scenario.lab import Lab
@@ -30,7 +31,29 @@ HOLD = 1
 """Further rounds in which every cell must come out the same; a denied one costs its time limit in each."""
 _MOST = 12
 
-Ask = Callable[[], Oracle]
+DNSNames = Mapping[str, Sequence[str]]
+"""Agents outside the cluster to the names that pods have resolved to them through a DNS proxy."""
+Ask = Callable[[DNSNames], Oracle]
+
+
+class _Oracles:
+    """Oracles of the cluster at each step, which know the names resolved so far.
+
+    Only what a DNS proxy sees counts: a name that is resolved past it selects nothing.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._resolved: set[str] = set()
+
+    def of_now(self, cells: Sequence[Cell]) -> Oracle:
+        """An oracle that also knows what these cells, all of them asked, resolve."""
+        oracle = self._ask(_by_agent(self._resolved))
+        new = resolved_names(cells, oracle) - self._resolved
+        if not new:
+            return oracle
+        self._resolved |= new
+        return self._ask(_by_agent(self._resolved))
 
 
 def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -> None:
@@ -40,7 +63,8 @@ def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -
         scenario: what to do.
         lab: where; what is seen becomes its evidence.
         stage: the scenario's workload.
-        ask: makes an oracle of the cluster as it is now; by default of its live objects.
+        ask: makes an oracle of the cluster as it is now, and of names that were resolved; by default of its
+            live objects.
 
     Raises:
         AssertionError: a cell came out differently, or the oracle disagrees with the scenario.
@@ -48,12 +72,15 @@ def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -
         ClusterStateError: the cluster, or the way to it, broke; no cell was judged by that.
     """
     oracles = lab.cluster.info.backend is not Backend.SIMULATED
-    ask = ask or (lambda: Oracle(live_world(lab.cluster, lab.kube), live_policies(lab.kube)))
+    ask = ask or (
+        lambda names: Oracle(live_world(lab.cluster, lab.kube, dns_names=names), live_policies(lab.kube))
+    )
+    known = _Oracles(ask) if oracles else None
     changes = Changes(lab, stage)
     _control(scenario, lab, stage, oracles=oracles)
     try:
         for step in scenario.steps:
-            _step(step, lab, stage, changes, ask if oracles else None)
+            _step(step, lab, stage, changes, known)
     except BaseException as error:
         lab.failed(error)
         raise
@@ -79,7 +106,7 @@ def _control(scenario: Scenario, lab: Lab, stage: Stage, *, oracles: bool) -> No
             stage.silent[name] = str(entry.outcome)
 
 
-def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None) -> None:
+def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, oracles: _Oracles | None) -> None:
     if step.refused:
         words = changes.refusal(step)
         if step.refused not in words:
@@ -90,12 +117,12 @@ def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None)
         return
     changes.make(step)
     cells = list(row_cells(step, stage))
-    if ask is not None and step.oracle:
+    if oracles is not None and step.oracle:
         cells += matrix_cells(stage, cells)
     if not cells:
         return
-    if ask is not None:
-        oracle = ask()
+    if oracles is not None:
+        oracle = oracles.of_now(cells)
         told = [ask_oracle(cell, oracle) for cell in cells]
         lab.evidence.notes[f"{step.name}: cells only the oracle could tell, and cannot"] = str(
             told.count(None)
@@ -109,6 +136,14 @@ def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None)
     _infra(judgement)
     _require(step, lab, stage, cells, judgement)
     _flows(lab, changes, cells, judgement)
+
+
+def _by_agent(names: Iterable[str]) -> DNSNames:
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        for agent in zone_agents(name):
+            found.setdefault(agent, []).append(name)
+    return found
 
 
 def _infra(judgement: Judgement) -> None:

@@ -358,7 +358,7 @@ def test_templates_are_filled_with_what_the_cluster_has(bench):
             == f"{pod['status']['podIP']}/32"
         )
         assert stage.resolve("node", "1", "cidr") == "10.9.0.2/32"
-        assert stage.resolve("node", "x/a", "name") == "n2"
+        assert stage.resolve("node", "x/a", "name") == "n1"
         assert stage.resolve("world", "one", "ip") == "192.0.2.7"
         assert stage.resolve("namespace", "x", "").startswith("ce2e-gw0-x-")
         assert str(stage.target("node:${node.0.name}")) == "node:n1"
