@@ -94,20 +94,24 @@ class OracleView:
         world: the cluster (:func:`~cilium_e2e.scenario.live_world.live_world`).
         policies: those in force.
         dns: the Service that pods resolve names with.
+        oracle: of that world and those policies, where there is one already.
     """
 
     def __init__(
-        self, world: World, policies: Iterable[PolicyObject] = (), *, dns: Target = CLUSTER_DNS
+        self,
+        world: World,
+        policies: Iterable[PolicyObject] = (),
+        *,
+        dns: Target = CLUSTER_DNS,
+        oracle: Oracle | None = None,
     ) -> None:
-        self.oracle = Oracle(world, policies)
+        self.oracle = oracle or Oracle(world, policies)
         self._dns = dns
 
     @classmethod
-    def over(cls, oracle: Oracle, *, dns: Target = CLUSTER_DNS) -> Self:
+    def over(cls, oracle: Oracle) -> Self:
         """The view of an oracle that there is already."""
-        view = cls.__new__(cls)
-        view.oracle, view._dns = oracle, dns
-        return view
+        return cls(oracle.world, oracle=oracle)
 
     def learns(self, probe: Probe) -> str:
         """The name that a DNS proxy sees the probe resolve, so that ``toFQDNs`` can mean it; else empty."""
