@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,8 +9,8 @@ from dataclasses import dataclass, replace
 from cilium_e2e.model import Destination, Expectation, InputError, Probe, Protocol, TargetKind
 from cilium_e2e.policy import HTTPRequest, Oracle, explain, request_verdict
 from cilium_e2e.scenario.judgement import Check
-from cilium_e2e.scenario.model import Row, Step
-from cilium_e2e.scenario.oracle_view import OracleView
+from cilium_e2e.scenario.model import Row, Step, is_denial
+from cilium_e2e.scenario.oracle_view import OracleView, Saying
 from cilium_e2e.scenario.stage import Stage
 
 TIMEOUT_S = 1.0
@@ -20,7 +19,6 @@ not as expected is asked again."""
 SLOW_TIMEOUT_S = 1.5
 """The same for HTTP and DNS, which proxies and resolvers answer."""
 
-_DENIALS = re.compile(r"denied|timeout|http\(403\)|dns\(REFUSED\)")
 _CONNECTED, _DENIED = Expectation("connected"), Expectation("denied")
 _ECHO_REQUEST = 8
 
@@ -34,17 +32,19 @@ class Cell:
         row: the explicit expectation it stands for; None where only the oracle knows.
         oracle: what the oracle says in a sentence; empty where it says nothing.
         disagrees: whether the oracle and the row expect different things.
+        saying: what the oracle says of a row in full; None where it was not asked, or cannot tell.
     """
 
     check: Check
     row: Row | None = None
     oracle: str = ""
     disagrees: bool = False
+    saying: Saying | None = None
 
     @property
     def denied(self) -> bool:
         """Whether it must be denied, which means something only after it has connected without policies."""
-        return bool(_DENIALS.fullmatch(self.check.expected.text))
+        return is_denial(self.check.expected)
 
     def control(self) -> Check:
         """The same question without policies."""
@@ -109,7 +109,8 @@ def _compared(cell: Cell, oracle: Oracle) -> Cell:
         return cell  # a participant or Service that the world does not have, or it depends on the backend
     if saying.unverified:
         return cell
-    return replace(cell, oracle=saying.words, disagrees=not saying.agrees(cell.check.expected))
+    agrees = saying.agrees(cell.check.expected)
+    return replace(cell, oracle=saying.words, disagrees=not agrees, saying=saying)
 
 
 def _word(cell: Cell, oracle: Oracle) -> tuple[bool, str] | None:

@@ -59,7 +59,9 @@ def _spread(entry: Mapping[str, Any], source: Source, path: Steps, workload: Wor
             ]
             for one, other in pairs:
                 _check(one, other, workload, here)
-                rows.append(Row(one, other, outcome, answered_by, flow, request, here))
+                rows.append(
+                    Row(one, other, outcome, answered_by, flow, request, here, entry.get("named", True))
+                )
     return rows
 
 

@@ -17,7 +17,7 @@ from cilium_e2e.session import simulated
 ROOT = Path(__file__).parents[3]
 SUITES = Path(str(resources.files("cilium_e2e.suites")))
 
-_CASE = "policy/test_cases.py::test_case"
+_SCENARIO = "policy/scenarios/witnessed-{}.scenario.yaml::{}"
 _DEMO = "policy/test_demo_policy.py::test_the_policy_allows_one_identity_on_one_port"
 _DROPPED = "hubble/test_demo_flows.py::test_the_dropped_flow_says_why[frontend-8081]"
 _FORWARDED = "hubble/test_demo_flows.py::test_the_forwarded_flow_names_the_policy"
@@ -25,12 +25,14 @@ _PODS = "connectivity/test_pods.py::test_pods_of_a_node_reach_each_other"
 
 CAUGHT_BY = {
     "policy-not-enforced": [_DEMO],
-    "egress-ignored": [f"{_CASE}[egress-is-denied-by-default-ingress-is-not-touched]"],
+    "egress-ignored": [
+        _SCENARIO.format("default-deny", "egress is denied by default, ingress is not touched")
+    ],
     "ingress-ignored": [_DEMO],
     "policy-outlives-deletion": [
         "policy/test_demo_changes.py::test_without_the_policy_there_is_access_again"
     ],
-    "cidr-as-any": [f"{_CASE}[a-prefix-with-an-exception]"],
+    "cidr-as-any": [_SCENARIO.format("outside", "a prefix with an exception")],
     "stale-identity": ["policy/test_demo_changes.py::test_a_pod_gains_and_loses_access_with_its_label"],
     "stale-ipcache": ["policy/test_demo_changes.py::test_a_pod_gains_and_loses_access_with_its_label"],
     "cross-node-loss": ["connectivity/test_pods.py::test_pods_reach_each_other_between_nodes"],

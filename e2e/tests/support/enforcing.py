@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cilium_e2e.hubble.matching import ACCESS_LOG, DROP, POLICY_VERDICT
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     Backend,
     ClusterInfo,
+    Direction,
     Endpoint,
     EndpointProof,
     EnforcementNotProven,
@@ -94,7 +96,7 @@ class EnforcingTransport(MemoryTransport):
         stored = super().apply(obj, field_manager=field_manager, force=force)
         if obj["kind"] == "Pod":
             stored["status"] = {
-                "podIP": f"10.0.0.{self.number % 250 + 1}",
+                "podIP": f"10.0.{self.number // 250}.{self.number % 250 + 1}",
                 "conditions": [{"type": "Ready", "status": "True"}],
             }
             wish = str(stored["spec"].get("affinity", ""))
@@ -134,7 +136,11 @@ class EnforcingCluster:
     proven: list[tuple[tuple[PolicyRef, ...], bool]] = field(default_factory=list)
     unproven: set[str] = field(default_factory=set)
     found_flows: Callable[[], list[object]] | None = None
-    dropped: list[Flow] = field(default_factory=list)
+    seen: list[Flow] = field(default_factory=list)
+    bend: Callable[[Probe, Saying], Saying] = lambda _, saying: saying
+    """Changes what becomes of a probe before outcome and flows are made."""
+    spoil: Callable[[Flow], Flow | None] = lambda flow: flow
+    """Changes the flows that Hubble tells of."""
     options: Options = field(default_factory=Options)
     resolved: set[str] = field(default_factory=set)
     """Names that the DNS proxy has seen since there were no policies."""
@@ -146,6 +152,11 @@ class EnforcingCluster:
     @property
     def policies(self) -> list[Object]:
         return self.kube.all(*_POLICIES)
+
+    @property
+    def dropped(self) -> list[Flow]:
+        """The flows of what was dropped, without its policy verdicts."""
+        return [f for f in self.seen if f.verdict is FlowVerdict.DROPPED and f.event_type != POLICY_VERDICT]
 
     @property
     def clock(self):
@@ -255,9 +266,10 @@ class EnforcingCluster:
             self.probed.append(probe.id)
             port_used = len(self.probed)
         target = probe.target
-        saying = view.says(probe)
-        if not saying.passes and target.kind is TargetKind.POD:
-            self.drop(probe, saying, port_used)
+        saying = self.bend(probe, view.says(probe))
+        if probe.protocol is Protocol.ICMP:
+            port_used = 0
+        self.watch(probe, saying, port_used)
         passes = (saying.passes or self.ignores_policies) and str(target) not in self.deaf
         looks = "timeout" if str(target) in self.deaf else saying.looks
         kind, status, rcode = OutcomeKind.CONNECTED, 0, ""
@@ -272,9 +284,9 @@ class EnforcingCluster:
             probe.id,
             kind,
             answered_by=self.who(target) if passes and probe.protocol is not Protocol.ICMP else "",
-            source_ip="10.0.0.1",
+            source_ip=self.address(probe.source),
             source_port=port_used,
-            destination_ip=self.address(target) if target.kind is TargetKind.POD else "",
+            destination_ip=self.address(target),
             status=status,
             rcode=rcode,
         )
@@ -298,24 +310,48 @@ class EnforcingCluster:
         ]
         return f"{target.namespace}/{backends[0]['name']}"
 
-    def drop(self, probe: Probe, saying: Saying, port_used: int) -> None:
-        """Remember the flow that Hubble would show for a denied probe."""
-        self.dropped.append(
-            Flow(
-                self.clock.time(),
-                FlowVerdict.DROPPED,
-                FlowPeer("10.0.0.1", port_used),
-                FlowPeer(self.address(probe.target), probe.port),
-                protocol=probe.protocol.transport,
-                direction=saying.denied_at,
-                drop_reason=saying.reason.value if saying.reason else "",
+    def watch(self, probe: Probe, saying: Saying, port_used: int) -> None:
+        """Remember the flows that Hubble would show: verdicts, and the drop or the proxy's refusal."""
+        ping = probe.protocol is Protocol.ICMP
+        flow = Flow(
+            self.clock.time(),
+            FlowVerdict.FORWARDED,
+            FlowPeer(self.address(probe.source), port_used),
+            FlowPeer(self.address(probe.target), probe.port),
+            protocol="ICMPv4" if ping else probe.protocol.transport,
+            icmp=(8, 0) if ping else None,
+            is_reply=False,
+            event_type=POLICY_VERDICT,
+        )
+        for side in saying.allowed:
+            verdict = FlowVerdict.REDIRECTED if side.redirected else FlowVerdict.FORWARDED
+            self.note(probe, flow, side.direction, verdict=verdict, policies=side.policies)
+        if saying.denied_at is None:
+            return
+        reason = saying.reason.value if saying.reason else ""
+        for kind in (DROP, POLICY_VERDICT) if reason else (ACCESS_LOG,):
+            self.note(
+                probe,
+                flow,
+                saying.denied_at,
+                verdict=FlowVerdict.DROPPED,
+                drop_reason=reason,
+                event_type=kind,
                 policies=saying.denied_by,
             )
-        )
+
+    def note(self, probe: Probe, flow: Flow, direction: Direction, **changes) -> None:
+        """One event, as the node that decides sees it."""
+        decides = str(probe.source) if direction is Direction.EGRESS else self.who(probe.target)
+        node = next((e.node for e in self.endpoints() if e.name == decides), "")
+        self.seen.append(dataclasses.replace(flow, direction=direction, node=f"default/{node}", **changes))
 
     def address(self, target: Target) -> str:
         pod = self.kube.pod(target)
-        return str(pod["status"]["podIP"]) if pod else ""
+        outside = {f"world:{one.name}": one.ips[0] for one in WORLD}
+        inside = {f"node:{one.name}": one.ips[0] for one in NODES}
+        known = {**outside, **inside}.get(str(target), "10.96.0.1")
+        return str(pod["status"]["podIP"]) if pod else known
 
     def endpoints(self) -> list[Endpoint]:
         spaces = {
@@ -344,7 +380,10 @@ class EnforcingCluster:
         return Proof(tuple(policies), gone, proofs, 0.2)
 
     def flows(self, window, filter) -> list[object]:  # noqa: A002 - the protocol's word
-        return list(self.dropped) if self.found_flows is None else self.found_flows()
+        if self.found_flows is not None:
+            return self.found_flows()
+        told = [self.spoil(flow) for flow in self.seen if flow.time_s in window]
+        return [flow for flow in told if flow is not None]
 
 
 @dataclass
