@@ -128,3 +128,18 @@ def test_a_run_with_a_fault_has_the_full_tier_unless_told_otherwise(run):
     given = ("--inject=stale-identity", "--collect-only")
     assert len(run(test, *given).getcalls("pytest_deselected")) == 0
     assert len(run(test, *given, "--tier=quick").getcalls("pytest_deselected")) == 1
+
+
+@pytest.mark.parametrize(
+    "scenarios",
+    [
+        "names.scenario.yaml",
+        "hosts.scenario.yaml",
+        "entities-and-addresses.scenario.yaml::addresses by a group",
+    ],
+)
+def test_what_the_oracle_alone_cannot_show_runs_on_the_simulated_cluster(run, scenarios):
+    """Names that proxies learn, nodes, groups: its agents and name servers have a part in these."""
+    passed, skipped, failed = run([f"policy/scenarios/{scenarios}"]).listoutcomes()
+    assert [report.nodeid for report in failed + skipped] == []
+    assert passed
