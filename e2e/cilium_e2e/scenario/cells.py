@@ -51,8 +51,8 @@ class Cell:
         return replace(self.check, expected=_CONNECTED)
 
 
-def row_cells(step: Step, stage: Stage) -> Iterator[Cell]:
-    """A cell for each explicit expectation."""
+def row_cells(step: Step, stage: Stage, *, silence_s: float = TIMEOUT_S) -> Iterator[Cell]:
+    """A cell for each explicit expectation; ``silence_s`` is how long silence lasts until it is a denial."""
     for row in step.expect:
         source, destination = stage.target(row.source), stage.destination(row.destination)
         who = {str(stage.pod(name)) for name in row.answered_by}
@@ -61,7 +61,7 @@ def row_cells(step: Step, stage: Stage) -> Iterator[Cell]:
             who = {str(destination.target)}
         slow = destination.protocol in {Protocol.HTTP, Protocol.DNS}
         slow = slow or destination.target.kind is TargetKind.DNS
-        probe = Probe.to(source, destination, timeout_s=SLOW_TIMEOUT_S if slow else TIMEOUT_S)
+        probe = Probe.to(source, destination, timeout_s=SLOW_TIMEOUT_S if slow else silence_s)
         probe = replace(probe, request=row.request, id=probe.id + _asked(row, destination.protocol))
         yield Cell(Check(probe, row.outcome, frozenset(who)), row)
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from cilium_e2e.model import Backend, Flow, FlowsLost, OutcomeKind, StreamLost, TimeWindow
 from cilium_e2e.policy import Oracle
 from cilium_e2e.probe.places import zone_agents
-from cilium_e2e.scenario.cells import Cell, ask_oracle, matrix_cells, resolved_names, row_cells
+from cilium_e2e.scenario.cells import TIMEOUT_S, Cell, ask_oracle, matrix_cells, resolved_names, row_cells
 from cilium_e2e.scenario.changes import Changes
-from cilium_e2e.scenario.judgement import Judged, Judgement
+from cilium_e2e.scenario.judgement import SILENCE_S, Judged, Judgement
 from cilium_e2e.scenario.lab import ALL_FLOWS, ATTEMPTS, Lab
 from cilium_e2e.scenario.live_world import live_policies, live_world
 from cilium_e2e.scenario.model import Scenario, Step
@@ -118,7 +118,8 @@ def _step(
             )
         return
     changes.make(step)
-    cells = list(row_cells(step, stage))
+    # Where Hubble must tell of each drop, half the silence is enough.
+    cells = list(row_cells(step, stage, silence_s=SILENCE_S if every_flow else TIMEOUT_S))
     if matrix and step.oracle:
         cells += matrix_cells(stage, cells)
     if not cells:

@@ -22,6 +22,7 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.scenario import Lab, Saying
 from cilium_e2e.scenario.files import load_scenarios
+from cilium_e2e.scenario.residents import Residents
 from cilium_e2e.scenario.runner import run
 from cilium_e2e.scenario.stage import Stages
 from support.enforcing import EnforcingCluster
@@ -37,10 +38,15 @@ DENY = SCENARIOS["a broad deny wins over a specific allow at ingress"]
 DNS = SCENARIOS["one name may be asked for, and reached"]
 
 
+def stages_of(cluster, worker):
+    residents = Residents(cluster, cluster.api, image="python:x", worker=worker, keep=False)
+    return Stages(cluster, cluster.api, residents, image="python:x", worker=worker)
+
+
 @pytest.fixture(scope="module")
 def stages():
     cluster = EnforcingCluster(strict=True)
-    with_stages = Stages(cluster, cluster.api, image="python:x", worker="gw0")
+    with_stages = stages_of(cluster, "gw0")
     yield cluster, with_stages
     with_stages.close()
 
@@ -105,7 +111,7 @@ def test_on_the_simulated_cluster_rows_are_still_compared_with_the_oracle(play, 
 def test_what_never_worked_is_no_denial(play, stages):
     """A port nobody serves would look like a denied one for ever."""
     cluster = stages[0]
-    fresh = Stages(cluster, cluster.api, image="python:x", worker="gw1")
+    fresh = stages_of(cluster, "gw1")
     cluster.bend = lambda probe, saying: (
         dataclasses.replace(saying, passes=False, looks="timeout") if probe.port == 8084 else saying
     )

@@ -18,6 +18,7 @@ from cilium_e2e.policy import Enforcement, Options
 from cilium_e2e.probe.places import HOST_TCP, WORLD_TCP
 from cilium_e2e.scenario import Lab
 from cilium_e2e.scenario.files import load_scenarios
+from cilium_e2e.scenario.residents import Residents
 from cilium_e2e.scenario.runner import run
 from cilium_e2e.scenario.stage import Stages
 from support.enforcing import EnforcingCluster
@@ -115,7 +116,8 @@ def options_for(scenario) -> Options:
 @pytest.fixture(scope="module")
 def worker():
     cluster = EnforcingCluster(strict=True)
-    stages = Stages(cluster, cluster.api, image="python:x", worker="gw0")
+    residents = Residents(cluster, cluster.api, image="python:x", worker="gw0", keep=False)
+    stages = Stages(cluster, cluster.api, residents, image="python:x", worker="gw0")
     yield cluster, stages
     stages.close()
 
