@@ -39,3 +39,15 @@ def zone_records(addresses: dict[str, list[str]]) -> list[str]:
     first, second = (addresses[name] for name in WORLD)
     names = {"one": first, "two": second, "both": [*first, *second], "*.any": first, "*.deep.any": first}
     return [f"{name}.{ZONE}={address}" for name, found in names.items() for address in found]
+
+
+def zone_agents(name: str) -> tuple[str, ...]:
+    """The agents outside that a name of the zone leads to; none for any other name."""
+    host, dot, zone = name.rstrip(".").lower().partition(f".{ZONE}")
+    if not dot or zone:
+        return ()
+    if host == "both":
+        return WORLD
+    words = host.split(".")
+    below = words[1:] in (["any"], ["deep", "any"])
+    return (WORLD[0],) if below else tuple(agent for agent in WORLD if agent == host)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cilium_e2e.model import Destination, Expectation, InputError, Probe, Protocol, TargetKind
-from cilium_e2e.policy import HTTPRequest, Oracle, explain, request_verdict, service_verdicts
+from cilium_e2e.policy import HTTPRequest, Oracle, explain, request_verdict
 from cilium_e2e.scenario.judgement import Check
-from cilium_e2e.scenario.model import Row, Step
+from cilium_e2e.scenario.model import Row, Step, is_denial
+from cilium_e2e.scenario.oracle_view import OracleView, Saying
 from cilium_e2e.scenario.stage import Stage
 
 TIMEOUT_S = 1.0
@@ -18,8 +19,6 @@ not as expected is asked again."""
 SLOW_TIMEOUT_S = 1.5
 """The same for HTTP and DNS, which proxies and resolvers answer."""
 
-_DENIALS = re.compile(r"denied|timeout|http\(403\)|dns\(REFUSED\)")
-_PASSES = re.compile(r"connected|http\(2\d\d\)|dns\(NOERROR\)")
 _CONNECTED, _DENIED = Expectation("connected"), Expectation("denied")
 _ECHO_REQUEST = 8
 
@@ -33,37 +32,36 @@ class Cell:
         row: the explicit expectation it stands for; None where only the oracle knows.
         oracle: what the oracle says in a sentence; empty where it says nothing.
         disagrees: whether the oracle and the row expect different things.
+        saying: what the oracle says of a row in full; None where it was not asked, or cannot tell.
     """
 
     check: Check
     row: Row | None = None
     oracle: str = ""
     disagrees: bool = False
+    saying: Saying | None = None
 
     @property
     def denied(self) -> bool:
         """Whether it must be denied, which means something only after it has connected without policies."""
-        return bool(_DENIALS.fullmatch(self.check.expected.text))
+        return is_denial(self.check.expected)
 
     def control(self) -> Check:
         """The same question without policies."""
         return replace(self.check, expected=_CONNECTED)
 
 
-def row_cells(step: Step, stage: Stage) -> Iterator[Cell]:
-    """A cell for each explicit expectation."""
+def row_cells(step: Step, stage: Stage, *, silence_s: float = TIMEOUT_S) -> Iterator[Cell]:
+    """A cell for each explicit expectation; ``silence_s`` is how long silence lasts until it is a denial."""
     for row in step.expect:
         source, destination = stage.target(row.source), stage.destination(row.destination)
         who = {str(stage.pod(name)) for name in row.answered_by}
-        # An echo reply comes from the kernel, which knows no names.
-        if (
-            not who
-            and destination.target.kind is TargetKind.POD
-            and destination.protocol is not Protocol.ICMP
-        ):
+        named = destination.target.kind is TargetKind.POD and destination.protocol is not Protocol.ICMP
+        if not who and named:  # the echo of a ping names nobody
             who = {str(destination.target)}
         slow = destination.protocol in {Protocol.HTTP, Protocol.DNS}
-        probe = Probe.to(source, destination, timeout_s=SLOW_TIMEOUT_S if slow else TIMEOUT_S)
+        slow = slow or destination.target.kind is TargetKind.DNS
+        probe = Probe.to(source, destination, timeout_s=SLOW_TIMEOUT_S if slow else silence_s)
         probe = replace(probe, request=row.request, id=probe.id + _asked(row, destination.protocol))
         yield Cell(Check(probe, row.outcome, frozenset(who)), row)
 
@@ -84,16 +82,35 @@ def matrix_cells(stage: Stage, but: Sequence[Cell] = ()) -> Iterator[Cell]:
 
 def ask_oracle(cell: Cell, oracle: Oracle) -> Cell | None:
     """The cell with the oracle's word; None where it is the oracle's alone, and the oracle has none."""
+    if cell.row is not None:
+        return _compared(cell, oracle)
     word = _word(cell, oracle)
     if word is None:
-        return None if cell.row is None else cell
+        return None
     passes, sentence = word
-    if cell.row is None:
-        expected = _CONNECTED if passes else _DENIED
-        return Cell(replace(cell.check, expected=expected), None, sentence)
-    text = cell.check.expected.text
-    disagrees = bool(_DENIALS.fullmatch(text)) if passes else bool(_PASSES.fullmatch(text))
-    return replace(cell, oracle=sentence, disagrees=disagrees)
+    return Cell(replace(cell.check, expected=_CONNECTED if passes else _DENIED), None, sentence)
+
+
+def resolved_names(cells: Iterable[Cell], oracle: Oracle) -> set[str]:
+    """The names that a DNS proxy sees the probes of explicit expectations resolve."""
+    view = OracleView.over(oracle)
+    names = set()
+    for cell in cells:
+        with suppress(InputError):  # the world has no cluster DNS: then nothing is resolved by it
+            names.add(view.learns(cell.check.probe))
+    return names - {""}
+
+
+def _compared(cell: Cell, oracle: Oracle) -> Cell:
+    """An explicit expectation beside the oracle's word; as it is where the oracle cannot tell."""
+    try:
+        saying = OracleView.over(oracle).says(cell.check.probe)
+    except InputError:
+        return cell  # a participant or Service that the world does not have, or it depends on the backend
+    if saying.unverified:
+        return cell
+    agrees = saying.agrees(cell.check.expected)
+    return replace(cell, oracle=saying.words, disagrees=not agrees, saying=saying)
 
 
 def _word(cell: Cell, oracle: Oracle) -> tuple[bool, str] | None:
@@ -101,23 +118,10 @@ def _word(cell: Cell, oracle: Oracle) -> tuple[bool, str] | None:
     probe = cell.check.probe
     if str(probe.source) == str(probe.target):
         return True, "a pod reaches itself without leaving it"
-    if probe.target.kind is TargetKind.DNS:
-        return None
     try:
-        if probe.target.kind is TargetKind.SERVICE:
-            return _service_word(probe, oracle)
         return _flow_word(probe, oracle)
     except InputError:
-        return None  # a participant or Service that the world does not have
-
-
-def _service_word(probe: Probe, oracle: Oracle) -> tuple[bool, str] | None:
-    key = f"{probe.target.namespace}/{probe.target.name}"
-    found = service_verdicts(oracle, str(probe.source), key, probe.protocol.transport, probe.port)
-    words = {one.verdict.passes for one in found}
-    if len(words) != 1 or any(one.verdict.l7 or one.verdict.unverified for one in found):
-        return None
-    return words.pop(), f"so it is at each of the {len(found)} backends"
+        return None  # a participant that the world does not have
 
 
 def _flow_word(probe: Probe, oracle: Oracle) -> tuple[bool, str] | None:

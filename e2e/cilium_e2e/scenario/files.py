@@ -13,7 +13,7 @@ from cilium_e2e.repository.yamlfiles import Lines, parse, read_text, type_name
 from cilium_e2e.scenario.fields import Path as Steps
 from cilium_e2e.scenario.fields import WrongShape
 from cilium_e2e.scenario.isolation import SHARED, isolate
-from cilium_e2e.scenario.model import PodDecl, Scenario, ServiceDecl, Step, Workload, name_of
+from cilium_e2e.scenario.model import PodDecl, Scenario, ServiceDecl, Step, Workload, is_denial, name_of
 from cilium_e2e.scenario.policyfiles import policy_declarations
 from cilium_e2e.scenario.rows import read_rows
 from cilium_e2e.scenario.schema import SCENARIO
@@ -77,7 +77,10 @@ def _scenario(data: Any, source: Source) -> Scenario:
     if isolated:
         _confined(every, workload)
     requires = list(data.get("requires", ()))
-    if any(row.flow is not None for step in every for row in step.expect):
+    every_flow = data.get("flows", "wished") == "every"
+    if every_flow:
+        _witnessed(every, source)
+    if every_flow or any(row.flow is not None for step in every for row in step.expect):
         requires.append("hubble-relay")
     return Scenario(
         name=data["name"],
@@ -88,9 +91,31 @@ def _scenario(data: Any, source: Source) -> Scenario:
         tier=Tier(data.get("tier", "quick")),
         tags=tuple(data.get("tags", ())),
         requires=tuple(dict.fromkeys(requires)),
+        every_flow=every_flow,
         file=source.name,
         line=source.line(()),
     )
+
+
+def _witnessed(steps: tuple[Step, ...], source: Source) -> None:
+    """Whether each denial gives its flow, and there is one.
+
+    Raises:
+        ScenarioError: it is not so.
+    """
+    denials = [row for step in steps for row in step.expect if is_denial(row.outcome)]
+    if not denials:
+        raise ScenarioError(
+            "expected at least one denial, got none: it would pass without its policies",
+            place=source.at(("flows",)),
+        )
+    for row in denials:
+        if row.flow is None:
+            raise ScenarioError(
+                f"expected the flow of a denial, got none for {row.source} → {row.destination}",
+                place=row.place,
+                hint="Give verdict, reason and direction: a denial without its flow proves little.",
+            )
 
 
 def _workload(data: Mapping[str, Any], source: Source) -> Workload:

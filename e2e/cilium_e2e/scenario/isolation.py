@@ -37,7 +37,7 @@ _SERVER_SIDE = (
 _KEYS = {prefix + label for prefix in _PREFIXES for label in (*_NAMESPACE_LABELS, _NAME_LABEL)}
 _SUBJECT_KEYS = {prefix + label for prefix in _PREFIXES for label in _NAMESPACE_LABELS}
 
-SHARED = frozenset({"kube-system"})
+SHARED = frozenset({"default", "kube-system"})
 """Namespaces that every cluster has once: policies may name them as peers, and they keep their names."""
 
 

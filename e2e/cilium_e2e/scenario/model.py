@@ -5,11 +5,14 @@ Names of namespaces are those of the file; :mod:`cilium_e2e.scenario.stage` make
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cilium_e2e.model import Expectation, Object, Request, Tier
 from cilium_e2e.probe import Port
+
+_DENIALS = re.compile(r"denied|timeout|http\(403\)|dns\(REFUSED\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +76,14 @@ class PolicyDecl:
 class FlowWish:
     """The flow Hubble must have for a row; empty fields do not matter.
 
-    ``policy`` is ``name`` or ``namespace/name``.
+    ``policy`` is ``name`` or ``namespace/name``; ``event`` is ``drop``, ``verdict`` or ``l7``.
     """
 
     verdict: str = ""
     reason: str = ""
     direction: str = ""
     policy: str = ""
+    event: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Row:
         answered_by: who must answer, ``namespace/pod``; empty for the target itself.
         flow: what Hubble must have seen; None where that is not asked.
         request: what an HTTP or DNS probe asks for.
+        named: whether Hubble names the policy that lets it through.
         place: ``file:line``.
     """
 
@@ -102,6 +107,7 @@ class Row:
     flow: FlowWish | None = None
     request: Request = field(default_factory=Request)
     place: str = ""
+    named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,7 @@ class Scenario:
         tier: the least thorough tier that includes it.
         tags: what ``--tag`` chooses by.
         requires: features and capabilities it needs; ``hubble-relay`` is among them where it asks for flows.
+        every_flow: whether each of its rows must be witnessed by Hubble.
         file: the file.
         line: the line its document begins at.
     """
@@ -157,6 +164,7 @@ class Scenario:
     tier: Tier = Tier.QUICK
     tags: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
+    every_flow: bool = False
     file: str = ""
     line: int = 1
 
@@ -164,6 +172,11 @@ class Scenario:
     def place(self) -> str:
         """``file:line``."""
         return f"{self.file}:{self.line}"
+
+
+def is_denial(outcome: Expectation) -> bool:
+    """Whether an outcome is a policy's doing, so that it needs a positive control."""
+    return _DENIALS.fullmatch(outcome.text) is not None
 
 
 def name_of(policy: Object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from cilium_e2e.model import (
     Decision,
@@ -29,6 +30,7 @@ from cilium_e2e.policy import (
     request_verdict,
     service_verdicts,
 )
+from cilium_e2e.probe.places import zone_agents
 
 CLUSTER_DNS = Target.service("kube-system", "kube-dns")
 _ECHO_REQUEST = {4: ("ICMP", 8), 6: ("ICMPv6", 128)}
@@ -58,6 +60,7 @@ class Saying:
         reason: Hubble's drop reason; None where the proxy refuses the request, which has none.
         denied_by: the policies whose deny or proxy rules stop it; empty where no rule allows it.
         allowed: the sides on which rules let it through, the source's first.
+        unverified: whether a rule asks for authentication, of which the oracle knows nothing.
     """
 
     passes: bool
@@ -67,6 +70,7 @@ class Saying:
     reason: DropReason | None = None
     denied_by: tuple[PolicyRef, ...] = ()
     allowed: tuple[Allowed, ...] = ()
+    unverified: bool = False
 
     @property
     def words(self) -> str:
@@ -90,13 +94,32 @@ class OracleView:
         world: the cluster (:func:`~cilium_e2e.scenario.live_world.live_world`).
         policies: those in force.
         dns: the Service that pods resolve names with.
+        oracle: of that world and those policies, where there is one already.
     """
 
     def __init__(
-        self, world: World, policies: Iterable[PolicyObject] = (), *, dns: Target = CLUSTER_DNS
+        self,
+        world: World,
+        policies: Iterable[PolicyObject] = (),
+        *,
+        dns: Target = CLUSTER_DNS,
+        oracle: Oracle | None = None,
     ) -> None:
-        self.oracle = Oracle(world, policies)
+        self.oracle = oracle or Oracle(world, policies)
         self._dns = dns
+
+    @classmethod
+    def over(cls, oracle: Oracle) -> Self:
+        """The view of an oracle that there is already."""
+        return cls(oracle.world, oracle=oracle)
+
+    def learns(self, probe: Probe) -> str:
+        """The name that a DNS proxy sees the probe resolve, so that ``toFQDNs`` can mean it; else empty."""
+        if probe.target.kind is not TargetKind.DNS or probe.request.name:
+            return ""
+        saying = self._lookup(probe)
+        redirected = any(s.redirected and s.direction is Direction.EGRESS for s in saying.allowed)
+        return probe.target.name if saying.passes and redirected else ""
 
     def says(self, probe: Probe) -> Saying:
         """What becomes of a probe.
@@ -155,6 +178,7 @@ class OracleView:
                 reason=verdict.drop_reason,
                 denied_by=_policies(verdict.rules),
                 allowed=tuple(_allowed(sides)),
+                unverified=verdict.unverified,
             )
         if request is not None:
             answer = request_verdict(self.oracle, source, target, protocol, port, request=request)
@@ -167,7 +191,12 @@ class OracleView:
                     denied_by=_policies(answer.rules),
                     allowed=tuple(_allowed(sides)),
                 )
-        return Saying(passes=True, sentence=sentence, allowed=tuple(_allowed(sides)))
+        return Saying(
+            passes=True,
+            sentence=sentence,
+            allowed=tuple(_allowed(sides)),
+            unverified=verdict.unverified,
+        )
 
     def _service_port(self, service: Target, protocol: str, port: int) -> list[tuple[str, int]]:
         """The backends of a Service as (participant, port); who asks does not matter to the choice."""
@@ -176,9 +205,12 @@ class OracleView:
         return [(backend.backend, backend.port) for backend in found]
 
     def _named(self, name: str) -> list[str]:
-        """The peers that a name leads to."""
+        """The peers that a name leads to: as the world says, else as the zone outside does."""
         wanted = name.rstrip(".").lower()
-        return [p.key for p in self.oracle.world.peers if wanted in (n.lower() for n in p.dns_names)]
+        peers = self.oracle.world.peers
+        outside = {str(Target.world(agent)) for agent in zone_agents(name)}
+        known = [p.key for p in peers if wanted in (n.lower() for n in p.dns_names)]
+        return known or [p.key for p in peers if p.key in outside]
 
     def _family(self, target: Target) -> int:
         """The IP version a ping of a target uses: the first of its addresses."""

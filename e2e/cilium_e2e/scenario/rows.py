@@ -73,7 +73,9 @@ def _spread(entry: Mapping[str, Any], source: Source, path: Steps, workload: Wor
                         f"expected no answered_by with {destination}: echo replies do not say who sent them",
                         place=source.at((*path, "answered_by")),
                     )
-                rows.append(Row(one, other, outcome, answered_by, flow, request, here))
+                rows.append(
+                    Row(one, other, outcome, answered_by, flow, request, here, entry.get("named", True))
+                )
     return rows
 
 
@@ -105,12 +107,14 @@ def _check(asking: str, asked: str, workload: Workload, place: str) -> Destinati
         raise ScenarioError(error.message, place=place) from None
     if source.kind not in _SOURCES:
         raise ScenarioError(f"expected a pod, node or world agent in from, got {source}", place=place)
+    # The cluster's own namespaces are only asked; one that the workload declares is the scenario's.
+    shared = SHARED - workload.namespaces.keys()
     for target in (source, destination.target):
-        if target.kind is TargetKind.POD and target.namespace not in SHARED:
+        if target.kind is TargetKind.POD and (target is source or target.namespace not in shared):
             _pod_of(str(target), workload, place)
     target = destination.target
     known = {(service.namespace, service.name) for service in workload.services}
-    ours = target.kind is TargetKind.SERVICE and target.namespace not in SHARED
+    ours = target.kind is TargetKind.SERVICE and target.namespace not in shared
     if ours and (target.namespace, target.name) not in known:
         names = ", ".join(sorted(f"svc:{namespace}/{name}" for namespace, name in known)) or "none"
         raise ScenarioError(f"expected a Service of the scenario ({names}), got {target}", place=place)

@@ -6,31 +6,47 @@ where there was an answer without the policy. That control is made once for each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cilium_e2e.hubble import Wanted
-from cilium_e2e.model import (
-    Backend,
-    Direction,
-    FlowVerdict,
-    OutcomeKind,
-    ScenarioError,
-    StreamLost,
-)
+from cilium_e2e.model import Backend, Flow, FlowsLost, OutcomeKind, StreamLost, TimeWindow
 from cilium_e2e.policy import Oracle
-from cilium_e2e.scenario.cells import Cell, ask_oracle, matrix_cells, row_cells
+from cilium_e2e.probe.places import zone_agents
+from cilium_e2e.scenario.cells import TIMEOUT_S, Cell, ask_oracle, matrix_cells, resolved_names, row_cells
 from cilium_e2e.scenario.changes import Changes
-from cilium_e2e.scenario.judgement import Judged, Judgement
-from cilium_e2e.scenario.lab import Lab
+from cilium_e2e.scenario.judgement import SILENCE_S, Judged, Judgement
+from cilium_e2e.scenario.lab import ALL_FLOWS, ATTEMPTS, Lab
 from cilium_e2e.scenario.live_world import live_policies, live_world
-from cilium_e2e.scenario.model import Row, Scenario, Step
+from cilium_e2e.scenario.model import Scenario, Step
 from cilium_e2e.scenario.stage import Stage
+from cilium_e2e.scenario.witnesses import contradicted, unseen, unwitnessed
 
 HOLD = 1
 """Further rounds in which every cell must come out the same; a denied one costs its time limit in each."""
 _MOST = 12
 
-Ask = Callable[[], Oracle]
+DNSNames = Mapping[str, Sequence[str]]
+"""Agents outside the cluster to the names that pods have resolved to them through a DNS proxy."""
+Ask = Callable[[DNSNames], Oracle]
+
+
+class _Oracles:
+    """Oracles of the cluster at each step, which know the names resolved so far.
+
+    Only what a DNS proxy sees counts: a name that is resolved past it selects nothing.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._resolved: set[str] = set()
+
+    def of_now(self, cells: Sequence[Cell]) -> Oracle:
+        """An oracle that also knows what these cells, all of them asked, resolve."""
+        oracle = self._ask(_by_agent(self._resolved))
+        new = resolved_names(cells, oracle) - self._resolved
+        if not new:
+            return oracle
+        self._resolved |= new
+        return self._ask(_by_agent(self._resolved))
 
 
 def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -> None:
@@ -40,7 +56,8 @@ def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -
         scenario: what to do.
         lab: where; what is seen becomes its evidence.
         stage: the scenario's workload.
-        ask: makes an oracle of the cluster as it is now; by default of its live objects.
+        ask: makes an oracle of the cluster as it is now, and of names that were resolved; by default of its
+            live objects.
 
     Raises:
         AssertionError: a cell came out differently, or the oracle disagrees with the scenario.
@@ -48,12 +65,15 @@ def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -
         ClusterStateError: the cluster, or the way to it, broke; no cell was judged by that.
     """
     oracles = lab.cluster.info.backend is not Backend.SIMULATED
-    ask = ask or (lambda: Oracle(live_world(lab.cluster, lab.kube), live_policies(lab.kube)))
+    ask = ask or (
+        lambda names: Oracle(live_world(lab.cluster, lab.kube, dns_names=names), live_policies(lab.kube))
+    )
+    known = _Oracles(ask) if oracles or scenario.every_flow else None
     changes = Changes(lab, stage)
     _control(scenario, lab, stage, oracles=oracles)
     try:
         for step in scenario.steps:
-            _step(step, lab, stage, changes, ask if oracles else None)
+            _step(step, lab, stage, changes, known, matrix=oracles, every_flow=scenario.every_flow)
     except BaseException as error:
         lab.failed(error)
         raise
@@ -79,7 +99,16 @@ def _control(scenario: Scenario, lab: Lab, stage: Stage, *, oracles: bool) -> No
             stage.silent[name] = str(entry.outcome)
 
 
-def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None) -> None:
+def _step(
+    step: Step,
+    lab: Lab,
+    stage: Stage,
+    changes: Changes,
+    oracles: _Oracles | None,
+    *,
+    matrix: bool,
+    every_flow: bool,
+) -> None:
     if step.refused:
         words = changes.refusal(step)
         if step.refused not in words:
@@ -89,26 +118,61 @@ def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None)
             )
         return
     changes.make(step)
-    cells = list(row_cells(step, stage))
-    if ask is not None and step.oracle:
+    # Where Hubble must tell of each drop, half the silence is enough.
+    cells = list(row_cells(step, stage, silence_s=SILENCE_S if every_flow else TIMEOUT_S))
+    if matrix and step.oracle:
         cells += matrix_cells(stage, cells)
     if not cells:
         return
-    if ask is not None:
-        oracle = ask()
+    if oracles is not None:
+        oracle = oracles.of_now(cells)
         told = [ask_oracle(cell, oracle) for cell in cells]
         lab.evidence.notes[f"{step.name}: cells only the oracle could tell, and cannot"] = str(
             told.count(None)
         )
         cells = [cell for cell in told if cell is not None]
-    judgement = lab.observe(
-        [cell.check for cell in cells],
-        hold=HOLD,
-        oracle={cell.check.probe.id: cell.oracle for cell in cells},
-    )
-    _infra(judgement)
-    _require(step, lab, stage, cells, judgement)
-    _flows(lab, changes, cells, judgement)
+    judgement, flows = _judged(step, lab, stage, cells, every_flow=every_flow)
+    if every_flow:
+        wrong = [*contradicted(cells), *unseen(lab, changes, stage, cells, judgement, flows)]
+    else:
+        wrong = unwitnessed(lab, changes, cells, judgement, flows)
+    if wrong:
+        raise AssertionError("\n".join([f"{step.place}: {step.name}", *(f"  {text}" for text in wrong)]))
+
+
+def _judged(
+    step: Step, lab: Lab, stage: Stage, cells: Sequence[Cell], *, every_flow: bool
+) -> tuple[Judgement, list[Flow]]:
+    """All cells judged, with the flows where a row needs some; asked again where Hubble lost flows of it.
+
+    Raises:
+        AssertionError: a cell came out differently.
+        FlowsLost, StreamLost: flows were lost every time.
+    """
+    needed = every_flow or any(cell.row and cell.row.flow for cell in cells)
+    words = {cell.check.probe.id: cell.oracle for cell in cells}
+    # Where the flows of the very probes show that policy made the outcomes, luck has no part in them.
+    hold = 0 if every_flow else HOLD
+    for attempt in range(1, ATTEMPTS + 1):
+        judgement = lab.observe([cell.check for cell in cells], hold=hold, oracle=words)
+        _infra(judgement)
+        _require(step, lab, stage, cells, judgement)
+        if not needed:
+            return judgement, []
+        try:
+            window = TimeWindow(judgement.started_s, lab.cluster.clock.time())
+            return judgement, list(lab.cluster.flows(window, ALL_FLOWS))
+        except (FlowsLost, StreamLost) as error:
+            lab.evidence.notes[f"{step.name}: flows lost, attempt {attempt}"] = str(error)
+    return judgement, lab.flows(judgement)
+
+
+def _by_agent(names: Iterable[str]) -> DNSNames:
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        for agent in zone_agents(name):
+            found.setdefault(agent, []).append(name)
+    return found
 
 
 def _infra(judgement: Judgement) -> None:
@@ -170,30 +234,3 @@ def _told(entry: Judged, cell: Cell) -> list[str]:
 
 def _more(found: Sequence[object]) -> list[str]:
     return [f"  ... and {len(found) - _MOST} more"] if len(found) > _MOST else []
-
-
-def _flows(lab: Lab, changes: Changes, cells: Sequence[Cell], judgement: Judgement) -> None:
-    rows = [(cell.row, cell.check.probe.id) for cell in cells if cell.row and cell.row.flow]
-    if not rows:
-        return
-    flows = lab.flows(judgement)
-    for row, probe_id in rows:
-        try:
-            lab.flow(judgement, probe_id, _wanted(row, changes), flows=flows)
-        except AssertionError as error:
-            raise AssertionError(f"{row.place}: {error}") from None
-
-
-def _wanted(row: Row, changes: Changes) -> Wanted:
-    wish = row.flow
-    if wish is None:
-        raise ScenarioError("expected a flow to be wished for", place=row.place)
-    policy = changes.policy(wish.policy) if wish.policy else None
-    if wish.policy and policy is None:
-        raise ScenarioError(f"expected one policy in force called {wish.policy}", place=row.place)
-    return Wanted(
-        verdict=FlowVerdict(wish.verdict) if wish.verdict else None,
-        direction=Direction(wish.direction) if wish.direction else None,
-        reason=wish.reason,
-        policy=policy,
-    )

@@ -67,6 +67,10 @@ _ROW = Record(
                 "reason": Text(about="Hubble's drop_reason_desc: POLICY_DENIED, POLICY_DENY ..."),
                 "direction": Text(choices=("INGRESS", "EGRESS")),
                 "policy": Text(about="The policy that the flow must name, as it is named in this file."),
+                "event": Text(
+                    choices=("drop", "verdict", "l7"),
+                    about="Which of Cilium's events it must be: the drop, the policy verdict, a proxy's log.",
+                ),
             },
             about="The flow that Hubble must have for it.",
         ),
@@ -79,6 +83,9 @@ _ROW = Record(
                 "record": Text(choices=("A", "AAAA")),
             },
             about="What an HTTP or DNS probe asks for.",
+        ),
+        "named": Flag(
+            about="false, with a comment, where Hubble is known to name no policy for what one lets through."
         ),
     },
     required=("from", "to", "outcome"),
@@ -178,6 +185,11 @@ SCENARIO: Shape = Record(
         "services": _SERVICES,
         "policies": _POLICIES,
         "refused": _REFUSED,
+        "flows": Text(
+            choices=("wished", "every"),
+            about="every: each denial gives its flow, and each row is witnessed by the node that decides; "
+            "what rules let through by a verdict that names a policy. wished: only flows that rows give.",
+        ),
         "expect": ListOf(item=_ROW),
         "rest": _REST,
         "steps": ListOf(item=_STEP, about="What happens next, each followed by expectations of its own."),

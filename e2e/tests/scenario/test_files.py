@@ -298,3 +298,19 @@ def test_whatever_stands_in_a_file_is_a_scenario_or_one_error_of_input(tmp_path_
         assert load_scenarios(file)
     except InputError as error:
         assert error.place.startswith(str(file))
+
+
+def test_the_clusters_own_services_may_be_asked_unless_the_scenario_has_their_namespace(load):
+    row = "{from: x/a, to: 'svc:default/kubernetes:443/TCP', outcome: denied}"
+    (found,) = load(f"name: a\nexpect: [{row}]")
+    assert found.steps[0].expect[0].destination == "svc:default/kubernetes:443/TCP"
+    with pytest.raises(ScenarioError, match=r"expected a Service of the scenario \(none\), got svc:default"):
+        load(
+            "name: a\nworkload: [{name: a, namespace: x}, {name: b, namespace: default}]\n"
+            f"expect: [{row}]"
+        )
+
+
+def test_who_asks_is_in_the_workload_even_from_a_namespace_of_the_cluster(load):
+    with pytest.raises(ScenarioError, match="got kube-system/dns"):
+        load("name: a\nexpect: [{from: kube-system/dns, to: 'x/a:80/TCP', outcome: denied}]")

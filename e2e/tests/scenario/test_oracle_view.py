@@ -149,6 +149,43 @@ def test_names_are_asked_for_before_they_are_reached():
     assert says(DNS_RULES, "x/client", "dns:two.e2e.test:8080/TCP").looks == "REFUSED"
 
 
+NO_DNS_RULE = {
+    "endpointSelector": CLIENT,
+    "egress": [
+        {"toEndpoints": [DNS_PEER], "toPorts": [{"ports": [{"port": "53", "protocol": "ANY"}]}]},
+        {"toFQDNs": [{"matchName": "one.e2e.test"}]},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("rules", "source", "asked", "learned"),
+    [
+        (DNS_RULES, "x/client", "dns:one.e2e.test:8080/TCP", "one.e2e.test"),
+        (DNS_RULES, "x/client", "dns:one.e2e.test:53/DNS", "one.e2e.test"),
+        (DNS_RULES, "x/client", "dns:two.e2e.test:8080/TCP", ""),  # refused
+        (DNS_RULES, "x/web", "dns:one.e2e.test:8080/TCP", ""),  # no rule for DNS selects it
+        (NO_DNS_RULE, "x/client", "dns:one.e2e.test:8080/TCP", ""),
+        (DNS_RULES, "x/client", "world:one:8080/TCP", ""),
+    ],
+)
+def test_only_what_a_proxy_sees_resolved_is_learned(rules, source, asked, learned):
+    assert OracleView(WORLD, [policy(**rules)]).learns(probe(source, asked)) == learned
+
+
+def test_a_name_of_the_zone_leads_out_though_nobody_has_learned_it():
+    """Where it leads is the zone's word; whether a rule for the name means it is another thing."""
+    peers = (dataclasses.replace(WORLD.peers[1], dns_names=()),)
+    view = OracleView(dataclasses.replace(WORLD, peers=peers), [policy(**DNS_RULES)])
+    saying = view.says(probe("x/client", "dns:one.e2e.test:8080/TCP"))
+    assert (saying.passes, saying.looks) == (False, "timeout")
+
+
+def test_a_view_of_an_oracle_is_of_that_one():
+    oracle = OracleView(WORLD, [policy(**DNS_RULES)]).oracle
+    assert OracleView.over(oracle).oracle is oracle
+
+
 def test_a_server_may_be_asked_directly():
     assert says(DNS_RULES, "x/client", "world:one:53/DNS", name="one.e2e.test").passes
     assert says(

@@ -358,7 +358,7 @@ def test_templates_are_filled_with_what_the_cluster_has(bench):
             == f"{pod['status']['podIP']}/32"
         )
         assert stage.resolve("node", "1", "cidr") == "10.9.0.2/32"
-        assert stage.resolve("node", "x/a", "name") == "n2"
+        assert stage.resolve("node", "x/a", "name") == "n1"
         assert stage.resolve("world", "one", "ip") == "192.0.2.7"
         assert stage.resolve("namespace", "x", "").startswith("ce2e-gw0-x-")
         assert str(stage.target("node:${node.0.name}")) == "node:n1"
@@ -395,3 +395,54 @@ workload:
         text = str(affinity)
         nodes[pod["metadata"]["name"]] = next((n for n in ("n1", "n2") if n in text), "")
     assert nodes == {"first": "n2", "near": "n2", "far": "n1", "by-number": "n1", "beyond": ""}
+
+
+BY_NAME = """
+name: names
+rest: none
+policies:
+  - kind: CiliumNetworkPolicy
+    metadata: {name: p, namespace: x}
+    spec:
+      endpointSelector: {matchLabels: {pod: a}}
+      egress:
+        - toEndpoints: [{matchLabels: {"k8s:io.kubernetes.pod.namespace": kube-system, k8s-app: kube-dns}}]
+          toPorts: [{ports: [{port: "53", protocol: ANY}], rules: {dns: [{matchPattern: "*"}]}}]
+        - toFQDNs: [{matchName: one.e2e.test}]
+expect:
+  - {from: x/a, to: "dns:one.e2e.test:8080/TCP", outcome: %s}
+  - {from: x/a, to: "dns:two.e2e.test:8080/TCP", outcome: denied}
+"""
+
+
+def test_the_oracle_knows_the_names_that_the_rows_resolve(bench):
+    bench.run(BY_NAME % "connected")
+    judged = [check for check in bench.lab.evidence.checks if check.oracle]
+    assert [check.oracle.partition(":")[0] for check in judged] == ["allowed", "denied, seen as timeout"]
+    with pytest.raises(AssertionError, match="the oracle disagrees with 1 expectations"):
+        bench.run(BY_NAME % "denied")
+
+
+def test_a_refusal_by_a_proxy_is_told_from_silence(bench):
+    """The scenario expects silence where the oracle says REFUSED; the cluster may do what it likes."""
+    bench.cluster.faults.append(
+        lambda probe, outcome: (
+            dataclasses.replace(outcome, kind=OutcomeKind.TIMEOUT, rcode="")
+            if outcome.rcode == "REFUSED"
+            else outcome
+        )
+    )
+    text = (BY_NAME % "connected").replace('matchPattern: "*"', "matchName: one.e2e.test")
+    with pytest.raises(AssertionError, match="the oracle disagrees with 1 expectations") as caught:
+        bench.run(text.replace("outcome: denied", "outcome: timeout"))
+    assert "answers REFUSED" in str(caught.value)
+    assert "came out differently" not in str(caught.value)
+
+
+def test_a_ping_needs_an_echo_and_nobodys_name(bench):
+    bench.run(
+        f"name: ping\nrest: none\npolicies: [{ONLY_B}]\n"
+        "expect: [{from: x/b, to: 'x/a:ICMP', outcome: connected}]"
+    )
+    (check,) = bench.lab.evidence.checks
+    assert (check.met, check.outcome.answered_by) == (True, "")

@@ -17,7 +17,7 @@ from cilium_e2e.session import simulated
 ROOT = Path(__file__).parents[3]
 SUITES = Path(str(resources.files("cilium_e2e.suites")))
 
-_CASE = "policy/test_cases.py::test_case"
+_SCENARIO = "policy/scenarios/witnessed-{}.scenario.yaml::{}"
 _DEMO = "policy/test_demo_policy.py::test_the_policy_allows_one_identity_on_one_port"
 _DROPPED = "hubble/test_demo_flows.py::test_the_dropped_flow_says_why[frontend-8081]"
 _FORWARDED = "hubble/test_demo_flows.py::test_the_forwarded_flow_names_the_policy"
@@ -25,12 +25,14 @@ _PODS = "connectivity/test_pods.py::test_pods_of_a_node_reach_each_other"
 
 CAUGHT_BY = {
     "policy-not-enforced": [_DEMO],
-    "egress-ignored": [f"{_CASE}[egress-is-denied-by-default-ingress-is-not-touched]"],
+    "egress-ignored": [
+        _SCENARIO.format("default-deny", "egress is denied by default, ingress is not touched")
+    ],
     "ingress-ignored": [_DEMO],
     "policy-outlives-deletion": [
         "policy/test_demo_changes.py::test_without_the_policy_there_is_access_again"
     ],
-    "cidr-as-any": [f"{_CASE}[a-prefix-with-an-exception]"],
+    "cidr-as-any": [_SCENARIO.format("outside", "a prefix with an exception")],
     "stale-identity": ["policy/test_demo_changes.py::test_a_pod_gains_and_loses_access_with_its_label"],
     "stale-ipcache": ["policy/test_demo_changes.py::test_a_pod_gains_and_loses_access_with_its_label"],
     "cross-node-loss": ["connectivity/test_pods.py::test_pods_reach_each_other_between_nodes"],
@@ -126,3 +128,18 @@ def test_a_run_with_a_fault_has_the_full_tier_unless_told_otherwise(run):
     given = ("--inject=stale-identity", "--collect-only")
     assert len(run(test, *given).getcalls("pytest_deselected")) == 0
     assert len(run(test, *given, "--tier=quick").getcalls("pytest_deselected")) == 1
+
+
+@pytest.mark.parametrize(
+    "scenarios",
+    [
+        "names.scenario.yaml",
+        "hosts.scenario.yaml",
+        "entities-and-addresses.scenario.yaml::addresses by a group",
+    ],
+)
+def test_what_the_oracle_alone_cannot_show_runs_on_the_simulated_cluster(run, scenarios):
+    """Names that proxies learn, nodes, groups: its agents and name servers have a part in these."""
+    passed, skipped, failed = run([f"policy/scenarios/{scenarios}"]).listoutcomes()
+    assert [report.nodeid for report in failed + skipped] == []
+    assert passed

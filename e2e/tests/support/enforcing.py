@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cilium_e2e.hubble.matching import ACCESS_LOG, DROP, POLICY_VERDICT
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
     Backend,
     ClusterInfo,
+    Direction,
     Endpoint,
     EndpointProof,
     EnforcementNotProven,
@@ -30,14 +32,15 @@ from cilium_e2e.model import (
     PolicyRef,
     Probe,
     Proof,
+    Protocol,
     Ref,
     Target,
     TargetKind,
-    Verdict,
     WorldAgent,
 )
 from cilium_e2e.policy import (
     CIDRGroup,
+    Options,
     Oracle,
     Peer,
     Pod,
@@ -47,14 +50,31 @@ from cilium_e2e.policy import (
     check_agent,
     check_schema,
     parse_policy,
-    service_verdicts,
 )
 from cilium_e2e.policy.schema import aggregate
+from cilium_e2e.probe.places import zone_agents
+from cilium_e2e.scenario import OracleView, Saying
 from support.memory import MemoryTransport
 
 _POLICIES = {"CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy"}
 NODES = (NodeInfo("n1", "control-plane", ("10.9.0.1",)), NodeInfo("n2", "worker", ("10.9.0.2",)))
 WORLD = (WorldAgent("one", ("192.0.2.7",)), WorldAgent("two", ("192.0.2.8",)))
+DNS = Pod(namespace="kube-system", name="coredns", labels={"k8s-app": "kube-dns"}, node="n1")
+SERVICES = (
+    Service(
+        namespace="kube-system",
+        name="kube-dns",
+        selector={"k8s-app": "kube-dns"},
+        ports=(ServicePort(port=53, protocol="UDP", target=53),),
+    ),
+    Service(
+        namespace="default",
+        name="kubernetes",
+        backends=NODES[0].ips,
+        ports=(ServicePort(port=443, protocol="TCP", target=6443),),
+    ),
+)
+"""What every cluster has; n1 is its API server."""
 Fault = Callable[[Probe, Outcome], Outcome]
 
 
@@ -76,10 +96,11 @@ class EnforcingTransport(MemoryTransport):
         stored = super().apply(obj, field_manager=field_manager, force=force)
         if obj["kind"] == "Pod":
             stored["status"] = {
-                "podIP": f"10.0.0.{self.number % 250 + 1}",
+                "podIP": f"10.0.{self.number // 250}.{self.number % 250 + 1}",
                 "conditions": [{"type": "Ready", "status": "True"}],
             }
-            stored["spec"].setdefault("nodeName", "n2")
+            wish = str(stored["spec"].get("affinity", ""))
+            stored["spec"].setdefault("nodeName", "n1" if "n1" in wish else "n2")
         self.put(stored)
         if obj["kind"] == "Namespace":
             account = {"name": "default", "namespace": obj["metadata"]["name"]}
@@ -115,7 +136,14 @@ class EnforcingCluster:
     proven: list[tuple[tuple[PolicyRef, ...], bool]] = field(default_factory=list)
     unproven: set[str] = field(default_factory=set)
     found_flows: Callable[[], list[object]] | None = None
-    dropped: list[Flow] = field(default_factory=list)
+    seen: list[Flow] = field(default_factory=list)
+    bend: Callable[[Probe, Saying], Saying] = lambda _, saying: saying
+    """Changes what becomes of a probe before outcome and flows are made."""
+    spoil: Callable[[Flow], Flow | None] = lambda flow: flow
+    """Changes the flows that Hubble tells of."""
+    options: Options = field(default_factory=Options)
+    resolved: set[str] = field(default_factory=set)
+    """Names that the DNS proxy has seen since there were no policies."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -124,6 +152,11 @@ class EnforcingCluster:
     @property
     def policies(self) -> list[Object]:
         return self.kube.all(*_POLICIES)
+
+    @property
+    def dropped(self) -> list[Flow]:
+        """The flows of what was dropped, without its policy verdicts."""
+        return [f for f in self.seen if f.verdict is FlowVerdict.DROPPED and f.event_type != POLICY_VERDICT]
 
     @property
     def clock(self):
@@ -146,7 +179,17 @@ class EnforcingCluster:
             features=frozenset({"hubble-relay"}),
         )
 
-    def oracle(self) -> Oracle:
+    def view(self) -> OracleView:
+        """What it does, with the names it has seen resolved."""
+        if not self.policies:
+            self.resolved.clear()
+        names: dict[str, list[str]] = {}
+        for name in sorted(self.resolved):
+            for agent in zone_agents(name):
+                names.setdefault(agent, []).append(name)
+        return OracleView.over(self.oracle(names))
+
+    def oracle(self, dns_names: Mapping[str, Sequence[str]]) -> Oracle:
         pods = tuple(
             Pod(
                 namespace=pod["metadata"]["namespace"],
@@ -181,69 +224,134 @@ class EnforcingCluster:
                     "kubernetes.io/metadata.name": space["metadata"]["name"],
                 }
                 for space in self.kube.all("Namespace")
-            },
-            pods=pods,
-            peers=tuple(Peer(name=f"world:{one.name}", address=one.ips[0]) for one in WORLD),
+            }
+            | {DNS.namespace: {"kubernetes.io/metadata.name": DNS.namespace}},
+            pods=(*pods, DNS),
+            peers=(
+                *(
+                    Peer(
+                        name=f"world:{one.name}",
+                        address=one.ips[0],
+                        dns_names=tuple(dns_names.get(one.name, ())),
+                    )
+                    for one in WORLD
+                ),
+                *(
+                    Peer(
+                        name=f"node:{node.name}",
+                        labels=("reserved:remote-node",)
+                        + (("reserved:kube-apiserver",) if node is NODES[0] else ()),
+                        address=node.ips[0],
+                        node=node.name,
+                        node_labels={"kubernetes.io/hostname": node.name},
+                        enforced=self.options.host_firewall,
+                    )
+                    for node in NODES
+                ),
+            ),
             cidr_groups=tuple(
                 CIDRGroup(name=one["metadata"]["name"], cidrs=tuple(one["spec"]["externalCIDRs"]))
                 for one in self.kube.all("CiliumCIDRGroup")
             ),
-            services=services,
+            services=(*services, *SERVICES),
+            options=self.options,
         )
         return Oracle(world, [parse_policy(one, strict=False) for one in self.policies])
 
     def prober(self, source: Target) -> EnforcingProber:
         return EnforcingProber(self, source)
 
-    def answer(self, probe: Probe, oracle: Oracle) -> Outcome:
+    def answer(self, probe: Probe, view: OracleView) -> Outcome:
         with self.lock:  # sources ask in threads
             self.probed.append(probe.id)
             port_used = len(self.probed)
         target = probe.target
-        passes, who = True, str(target)
-        if target.kind is TargetKind.SERVICE:
-            key = f"{target.namespace}/{target.name}"
-            found = service_verdicts(oracle, str(probe.source), key, probe.protocol.transport, probe.port)
-            passes, who = found[0].verdict.passes, found[0].backend
-        elif str(probe.source) != str(target):
-            port = probe.port or 8
-            verdict = oracle.verdict(str(probe.source), str(target), probe.protocol.transport, port)
-            passes = verdict.passes
-            if not passes and target.kind is TargetKind.POD:
-                self.drop(probe, verdict, port_used)
-        passes = (passes or self.ignores_policies) and str(target) not in self.deaf
-        kind = OutcomeKind.CONNECTED if passes else OutcomeKind.TIMEOUT
+        saying = self.bend(probe, view.says(probe))
+        if probe.protocol is Protocol.ICMP:
+            port_used = 0
+        self.watch(probe, saying, port_used)
+        passes = (saying.passes or self.ignores_policies) and str(target) not in self.deaf
+        looks = "timeout" if str(target) in self.deaf else saying.looks
+        kind, status, rcode = OutcomeKind.CONNECTED, 0, ""
+        if probe.protocol is Protocol.DNS and (passes or looks == "REFUSED"):
+            kind, rcode = OutcomeKind.DNS, "NOERROR" if passes else looks
+        elif passes and probe.protocol is Protocol.HTTP:
+            kind, status = OutcomeKind.HTTP, 200
+        elif not passes:
+            kind = {"403": OutcomeKind.HTTP, "REFUSED": OutcomeKind.DNS}.get(looks, OutcomeKind.TIMEOUT)
+            status, rcode = (403 if looks == "403" else 0), (looks if looks == "REFUSED" else "")
         outcome = Outcome(
             probe.id,
             kind,
-            answered_by=who if passes else "",
-            source_ip="10.0.0.1",
+            answered_by=self.who(target) if passes and probe.protocol is not Protocol.ICMP else "",
+            source_ip=self.address(probe.source),
             source_port=port_used,
-            destination_ip=self.address(target) if target.kind is TargetKind.POD else "",
+            destination_ip=self.address(target),
+            status=status,
+            rcode=rcode,
         )
         for fault in self.faults:
             outcome = fault(probe, outcome)
         return outcome
 
-    def drop(self, probe: Probe, verdict: Verdict, port_used: int) -> None:
-        """Remember the flow that Hubble would show for a denied probe."""
-        assert verdict.drop_reason is not None
-        self.dropped.append(
-            Flow(
-                self.clock.time(),
-                FlowVerdict.DROPPED,
-                FlowPeer("10.0.0.1", port_used),
-                FlowPeer(self.address(probe.target), probe.port),
-                protocol=probe.protocol.transport,
-                direction=verdict.denied_at,
-                drop_reason=verdict.drop_reason.value,
-                policies=tuple(rule.policy for rule in verdict.rules),
-            )
+    def who(self, target: Target) -> str:
+        """Who answers: of a Service's backends the first."""
+        if target.kind is not TargetKind.SERVICE:
+            return str(target)
+        service = self.kube.stored(Ref("v1", "Service", target.name, target.namespace))
+        if service is None:
+            return ""
+        selector = service["spec"]["selector"].items()
+        backends = [
+            pod["metadata"]
+            for pod in self.kube.all("Pod")
+            if pod["metadata"]["namespace"] == target.namespace
+            and selector <= pod["metadata"]["labels"].items()
+        ]
+        return f"{target.namespace}/{backends[0]['name']}"
+
+    def watch(self, probe: Probe, saying: Saying, port_used: int) -> None:
+        """Remember the flows that Hubble would show: verdicts, and the drop or the proxy's refusal."""
+        ping = probe.protocol is Protocol.ICMP
+        flow = Flow(
+            self.clock.time(),
+            FlowVerdict.FORWARDED,
+            FlowPeer(self.address(probe.source), port_used),
+            FlowPeer(self.address(probe.target), probe.port),
+            protocol="ICMPv4" if ping else probe.protocol.transport,
+            icmp=(8, 0) if ping else None,
+            is_reply=False,
+            event_type=POLICY_VERDICT,
         )
+        for side in saying.allowed:
+            verdict = FlowVerdict.REDIRECTED if side.redirected else FlowVerdict.FORWARDED
+            self.note(probe, flow, side.direction, verdict=verdict, policies=side.policies)
+        if saying.denied_at is None:
+            return
+        reason = saying.reason.value if saying.reason else ""
+        for kind in (DROP, POLICY_VERDICT) if reason else (ACCESS_LOG,):
+            self.note(
+                probe,
+                flow,
+                saying.denied_at,
+                verdict=FlowVerdict.DROPPED,
+                drop_reason=reason,
+                event_type=kind,
+                policies=saying.denied_by,
+            )
+
+    def note(self, probe: Probe, flow: Flow, direction: Direction, **changes) -> None:
+        """One event, as the node that decides sees it."""
+        decides = str(probe.source) if direction is Direction.EGRESS else self.who(probe.target)
+        node = next((e.node for e in self.endpoints() if e.name == decides), "")
+        self.seen.append(dataclasses.replace(flow, direction=direction, node=f"default/{node}", **changes))
 
     def address(self, target: Target) -> str:
         pod = self.kube.pod(target)
-        return str(pod["status"]["podIP"]) if pod else ""
+        outside = {f"world:{one.name}": one.ips[0] for one in WORLD}
+        inside = {f"node:{one.name}": one.ips[0] for one in NODES}
+        known = {**outside, **inside}.get(str(target), "10.96.0.1")
+        return str(pod["status"]["podIP"]) if pod else known
 
     def endpoints(self) -> list[Endpoint]:
         spaces = {
@@ -258,7 +366,8 @@ class EnforcingCluster:
             }
             labels = {f"k8s:{key}={value}" for key, value in meta["labels"].items()} | space
             identity = Identity(1000 + number, tuple(sorted(labels)))
-            found.append(Endpoint(number, meta["namespace"], meta["name"], "n2", ("10.0.0.1",), identity))
+            node = pod["spec"]["nodeName"]
+            found.append(Endpoint(number, meta["namespace"], meta["name"], node, ("10.0.0.1",), identity))
         return found
 
     def prove(self, policies, endpoints, *, gone=False, timeout_s=30.0) -> Proof:
@@ -271,7 +380,10 @@ class EnforcingCluster:
         return Proof(tuple(policies), gone, proofs, 0.2)
 
     def flows(self, window, filter) -> list[object]:  # noqa: A002 - the protocol's word
-        return list(self.dropped) if self.found_flows is None else self.found_flows()
+        if self.found_flows is not None:
+            return self.found_flows()
+        told = [self.spoil(flow) for flow in self.seen if flow.time_s in window]
+        return [flow for flow in told if flow is not None]
 
 
 @dataclass
@@ -280,9 +392,14 @@ class EnforcingProber:
     source: Target
 
     def run(self, batch: Sequence[Probe]) -> list[Outcome]:
-        oracle = self.cluster.oracle()
+        with self.cluster.lock:
+            view = self.cluster.view()
+            seen = {view.learns(probe) for probe in batch} - {""}
+            if seen - self.cluster.resolved:
+                self.cluster.resolved |= seen
+                view = self.cluster.view()
         self.cluster.clock.sleep(0.2)
-        return [self.cluster.answer(probe, oracle) for probe in batch]
+        return [self.cluster.answer(probe, view) for probe in batch]
 
 
 def broken(probe: Probe, outcome: Outcome) -> Outcome:

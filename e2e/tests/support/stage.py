@@ -1,4 +1,4 @@
-"""The policy suite's stage on a cluster in memory that does as the oracle says; faults on demand."""
+"""Pods on a cluster in memory that does as the oracle says, for tests in Python; faults on demand."""
 
 from __future__ import annotations
 
@@ -31,10 +31,8 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.policy.labels import pod_labels
 from cilium_e2e.scenario import Lab, OracleView, PodSpec, Saying, live_policies, live_world
-from cilium_e2e.suites.policy.stage import SERVICE, Stage, X, Y, nodes_of, pods
 from support.memory import MemoryTransport, VirtualClock
 
-NAMESPACES = {X: "ce2e-w0-policy-x", Y: "ce2e-w0-policy-y"}
 INFO = ClusterInfo(
     name="lab",
     backend=Backend.SIMULATED,
@@ -51,13 +49,6 @@ INFO = ClusterInfo(
 DNS_LABELS = {"k8s-app": "kube-dns"}
 Specs = dict[str, list[PodSpec]]
 NAMES = {"one": ["one.e2e.test"], "two": ["two.e2e.test"]}
-
-
-def stage() -> Stage:
-    nodes = nodes_of(INFO)
-    specs = pods(*nodes)
-    deployed = tuple(Target.pod(NAMESPACES[space], spec.name) for space in specs for spec in specs[space])
-    return Stage(INFO, NAMESPACES, nodes, deployed)
 
 
 def _object(kind, name, namespace="", *, version="v1", labels=None, **parts):
@@ -99,12 +90,6 @@ def transport(specs: Specs) -> MemoryTransport:
         _object("Pod", "dns", "kube-system", labels=DNS_LABELS, spec=_container(())),
         _service("kube-dns", "kube-system", [(53, "UDP", 53)], DNS_LABELS),
         _service("kubernetes", "default", [(443, "TCP", 6443)], {}),
-        _service(
-            SERVICE.name,
-            NAMESPACES[X],
-            [(p.number, p.transport, p.number) for p in SERVICE.ports],
-            SERVICE.selector,
-        ),
         _object(
             "EndpointSlice",
             "kubernetes",
@@ -262,10 +247,8 @@ class OracleCluster:
         return dataclasses.replace(flow, direction=direction, node=f"default/{node}", **changes)
 
 
-def lab(specs: Specs | None = None, **faults) -> Lab:
-    """A lab over a cluster in memory; with the pods of the policy suite's stage where no others are given."""
-    if specs is None:
-        specs = {NAMESPACES[space]: here for space, here in pods(*nodes_of(INFO)).items()}
+def lab(specs: Specs, **faults) -> Lab:
+    """A lab over a cluster in memory with these pods, by namespace."""
     memory = transport(specs)
     clock = VirtualClock()
     cluster = OracleCluster(Kube(memory, clock=clock), clock, specs, **faults)

@@ -123,7 +123,7 @@ class Verdicts:
             names,
             snapshot.key,
             tuple(self._outside),
-            groups,
+            tuple((group.name, version) for group, version in groups),
             tuple((s.namespace, s.name, tuple(s.selector.items()), s.backends) for s in services),
         )
         if key not in self._oracles:

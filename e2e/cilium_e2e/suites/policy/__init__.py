@@ -1,1 +1,1 @@
-"""The policy suite: cases as data, and what runs them."""
+"""The policy suite: scenarios as data, and the demo policy's own tests."""
