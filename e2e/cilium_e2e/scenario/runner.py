@@ -18,7 +18,7 @@ from cilium_e2e.model import (
     StreamLost,
 )
 from cilium_e2e.policy import Oracle
-from cilium_e2e.scenario.cells import Cell, ask_oracle, matrix_cells, row_cells
+from cilium_e2e.scenario.cells import Cell, ask_oracle, asked_cells, matrix_cells, row_cells
 from cilium_e2e.scenario.changes import Changes
 from cilium_e2e.scenario.judgement import Judged, Judgement
 from cilium_e2e.scenario.lab import Lab
@@ -33,7 +33,21 @@ _MOST = 12
 Ask = Callable[[], Oracle]
 
 
-def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -> None:
+class CellsDiffer(AssertionError):
+    """Cells came out differently than expected.
+
+    Attributes:
+        found: each of them, with what came of it.
+    """
+
+    def __init__(self, message: str, found: Sequence[tuple[Cell, Judged]]) -> None:
+        super().__init__(message)
+        self.found = tuple(found)
+
+
+def run(
+    scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None, oracles: bool | None = None
+) -> int:
     """Run every step of a scenario, and leave the stage as it was.
 
     Args:
@@ -41,36 +55,52 @@ def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -
         lab: where; what is seen becomes its evidence.
         stage: the scenario's workload.
         ask: makes an oracle of the cluster as it is now; by default of its live objects.
+        oracles: whether cells are judged by the oracle; by default on every cluster that is not simulated,
+            where the oracle would judge itself.
+
+    Returns:
+        how many cells the oracle was to judge, and could not.
 
     Raises:
-        AssertionError: a cell came out differently, or the oracle disagrees with the scenario.
+        CellsDiffer: a cell came out differently.
+        AssertionError: the oracle disagrees with the scenario, or a denial proves nothing.
         PolicyError: a policy is refused that should not be.
         ClusterStateError: the cluster, or the way to it, broke; no cell was judged by that.
     """
-    oracles = lab.cluster.info.backend is not Backend.SIMULATED
-    ask = ask or (lambda: Oracle(live_world(lab.cluster, lab.kube), live_policies(lab.kube)))
+    if oracles is None:
+        oracles = lab.cluster.info.backend is not Backend.SIMULATED
+    ask = ask or (lambda: live_oracle(lab))
     changes = Changes(lab, stage)
-    _control(scenario, lab, stage, oracles=oracles)
+    untold = 0
+    control(scenario.steps, lab, stage, oracles=oracles)
     try:
         for step in scenario.steps:
-            _step(step, lab, stage, changes, ask if oracles else None)
+            untold += _step(step, lab, stage, changes, ask if oracles else None)
     except BaseException as error:
         lab.failed(error)
         raise
     finally:
         changes.undo()
+    return untold
 
 
-def _control(scenario: Scenario, lab: Lab, stage: Stage, *, oracles: bool) -> None:
-    cells = [cell for step in scenario.steps for cell in row_cells(step, stage) if cell.denied]
-    if oracles and any(step.oracle for step in scenario.steps):
+def live_oracle(lab: Lab) -> Oracle:
+    """An oracle of the cluster as it is now, with every policy that is on it."""
+    return Oracle(live_world(lab.cluster, lab.kube), live_policies(lab.kube))
+
+
+def control(steps: Sequence[Step], lab: Lab, stage: Stage, *, oracles: bool) -> None:
+    """Ask, before any policy, what may be denied later; whatever was asked before is not asked again."""
+    cells = [cell for step in steps for cell in row_cells(step, stage) if cell.denied]
+    if oracles and any(step.oracle for step in steps):
         cells += matrix_cells(stage)
+        cells += [cell for step in steps for cell in asked_cells(step, stage)]
     wanted = {cell.check.probe.id: cell.control() for cell in cells}
     checks = [check for name, check in wanted.items() if name not in stage.reached | stage.silent.keys()]
     if not checks:
         return
     judgement = lab.observe(checks, hold=0)
-    _infra(judgement)
+    require_made(judgement)
     for entry in judgement.judged:
         name = entry.check.probe.id
         if entry.met:
@@ -79,7 +109,7 @@ def _control(scenario: Scenario, lab: Lab, stage: Stage, *, oracles: bool) -> No
             stage.silent[name] = str(entry.outcome)
 
 
-def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None) -> None:
+def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None) -> int:
     if step.refused:
         words = changes.refusal(step)
         if step.refused not in words:
@@ -87,31 +117,33 @@ def _step(step: Step, lab: Lab, stage: Stage, changes: Changes, ask: Ask | None)
             raise AssertionError(
                 f"{step.place}: {step.name}: expected a refusal with the words {step.refused!r}, got {seen}"
             )
-        return
+        return 0
     changes.make(step)
     cells = list(row_cells(step, stage))
     if ask is not None and step.oracle:
         cells += matrix_cells(stage, cells)
+        cells += asked_cells(step, stage)
     if not cells:
-        return
+        return 0
+    untold = 0
     if ask is not None:
         oracle = ask()
         told = [ask_oracle(cell, oracle) for cell in cells]
-        lab.evidence.notes[f"{step.name}: cells only the oracle could tell, and cannot"] = str(
-            told.count(None)
-        )
+        untold = told.count(None)
+        lab.evidence.notes[f"{step.name}: cells only the oracle could tell, and cannot"] = str(untold)
         cells = [cell for cell in told if cell is not None]
     judgement = lab.observe(
         [cell.check for cell in cells],
         hold=HOLD,
         oracle={cell.check.probe.id: cell.oracle for cell in cells},
     )
-    _infra(judgement)
+    require_made(judgement)
     _require(step, lab, stage, cells, judgement)
     _flows(lab, changes, cells, judgement)
+    return untold
 
 
-def _infra(judgement: Judgement) -> None:
+def require_made(judgement: Judgement) -> None:
     """Raise where a probe could not be made.
 
     Raises:
@@ -157,8 +189,11 @@ def _require(step: Step, lab: Lab, stage: Stage, cells: Sequence[Cell], judgemen
             name = entry.check.probe.id
             lines.append(f"  {name}: then {stage.silent.get(name, 'not asked')}, now {entry.outcome}")
         lines += _more(silent)
+    text = "\n".join([f"{step.place}: {step.name}", *lines])
+    if failures:
+        raise CellsDiffer(text, [(by_id[entry.check.probe.id], entry) for entry in failures])
     if lines:
-        raise AssertionError("\n".join([f"{step.place}: {step.name}", *lines]))
+        raise AssertionError(text)
     lab.still_in_force()
 
 

@@ -30,6 +30,7 @@ from cilium_e2e.model import (
     PolicyRef,
     Probe,
     Proof,
+    Protocol,
     Ref,
     Target,
     TargetKind,
@@ -216,7 +217,7 @@ class EnforcingCluster:
         outcome = Outcome(
             probe.id,
             kind,
-            answered_by=who if passes else "",
+            answered_by=who if passes and probe.protocol is not Protocol.ICMP else "",
             source_ip="10.0.0.1",
             source_port=port_used,
             destination_ip=self.address(target) if target.kind is TargetKind.POD else "",
