@@ -2,7 +2,7 @@
 
 The distribution: see :mod:`~cilium_e2e.scenario.fuzz.vocabulary` and ``kinds``, whose weights it is. One
 policy in 45 % of all draws, two in 35 %, three in 20 %; 65 % of them are Cilium's. A draw whose matrix is not
-mixed, because everything or nothing passes, is taken with a chance of 15 % only, and drawn anew otherwise.
+mixed, because everything or nothing passes, is taken with a chance of 40 % only, and drawn anew otherwise.
 A quarter of all cases speaks of agents outside the cluster, and needs a cluster that has some.
 
 Left out: cluster-wide policies, which would reach other workers' pods; rules for proxies (HTTP, DNS, names),
@@ -28,7 +28,7 @@ from cilium_e2e.scenario.templates import fill
 DISTRIBUTION = 1
 """Changes when the same seed no longer makes the same cases."""
 
-_UNMIXED = 0.15
+_UNMIXED = 0.4
 _DRAWS = 12
 _OUTSIDE = 0.25
 _OUTSIDE_PORTS = ("8080/TCP", "8080/UDP")
@@ -122,9 +122,7 @@ def bench_oracle(policies: Sequence[Object]) -> Oracle:
         Peer(name=f"node:n{number}", labels=("reserved:remote-node",), address=f"172.18.0.{number}")
         for number in (1, 2)
     )
-    outside = tuple(
-        Peer(name=f"world:{name}", address=_address("world", name)) for name in vocabulary.WORLD
-    )
+    outside = tuple(Peer(name=f"world:{name}", address=_address("world", name)) for name in vocabulary.WORLD)
     spaces = {
         name: {**labels, "kubernetes.io/metadata.name": name} for name, labels in workload.namespaces.items()
     }

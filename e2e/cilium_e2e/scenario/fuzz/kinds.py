@@ -126,9 +126,7 @@ def _item(chance: Chance, side: str, *, world: bool) -> dict[str, Any]:
     item: dict[str, Any] = {}
     if kind == "Endpoints":
         count = chance.weighted(((70, 1), (30, 2)))
-        item[f"{word}Endpoints"] = [
-            vocabulary.endpoint_peer(chance) for _ in range(count)
-        ]
+        item[f"{word}Endpoints"] = [vocabulary.endpoint_peer(chance) for _ in range(count)]
     elif kind == "nobody":
         item[f"{word}Endpoints"] = []
     elif kind == "Entities":

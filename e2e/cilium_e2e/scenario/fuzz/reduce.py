@@ -73,7 +73,9 @@ def _of_node(path: Path, node: Any) -> Iterator[Removal]:
 def _inside(path: Path, node: Any) -> Iterator[tuple[str | int, Any]]:
     steps: Iterator[tuple[str | int, Any]]
     if isinstance(node, dict):
-        named = len(path) == 1  # a policy: its name and namespace say where it is, and nothing of what it does
+        named = (
+            len(path) == 1
+        )  # a policy: its name and namespace say where it is, and nothing of what it does
         steps = ((key, inner) for key, inner in node.items() if not (named and key == "metadata"))
     elif isinstance(node, list):
         steps = iter(enumerate(node))

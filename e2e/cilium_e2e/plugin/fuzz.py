@@ -1,0 +1,173 @@
+"""``--fuzz N``: random policies as tests, ``fuzz[SEED-0001]`` and so on; they are all that runs.
+
+They are found where :data:`PLACE` is, so that reports and the command that runs one again can name them. A
+case is made when it runs: to collect many costs nothing, and each worker makes the same.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cilium_e2e.model import Backend, Capability, ClusterStateError
+from cilium_e2e.plugin.lifecycle import HANDLE
+from cilium_e2e.plugin.options import reproduced
+from cilium_e2e.report import command
+from cilium_e2e.scenario import Lab
+from cilium_e2e.scenario import runner as runner_module
+from cilium_e2e.scenario.fuzz import Finding, Telling, examine, generate, name_of_case, speaks_of_outside
+from cilium_e2e.scenario.stage import Stages
+from cilium_e2e.scenario.standard import standard_workload
+from cilium_e2e.session.options import default_state
+
+PLACE = Path(str(files("cilium_e2e.suites"))) / "policy" / "random.fuzz"
+"""Stands for all random policies."""
+TAG = "fuzz"
+TIMEOUT_S = 1500
+"""Of one case, in seconds: what finds nothing takes a few, what is shrunk some minutes."""
+_SEEDS = 1_000_000
+_JUDGES_ITSELF = (
+    "--fuzz: expected a cluster that is not the oracle's own work, the backend is simulated. "
+    "Give --backend kind or existing; or --inject FAULT, to see that a fault is found."
+)
+
+
+class Fuzz:
+    """The plugin of a run with ``--fuzz``.
+
+    Args:
+        config: pytest's. A seed is drawn where none is given; xdist hands it to its workers.
+
+    Raises:
+        pytest.UsageError: the options do not go together.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        if config.getoption("--backend") == Backend.SIMULATED.value and not config.getoption("--inject"):
+            raise pytest.UsageError(_JUDGES_ITSELF)
+        if config.getoption("--seed") is None:
+            config.option.seed = secrets.randbelow(_SEEDS)
+        if config.getoption("--seed") < 0:
+            raise pytest.UsageError(f"--seed: expected 0 or more, got {config.getoption('--seed')}")
+        folder = folder_of(config)
+        if folder.exists() and not folder.is_dir():
+            raise pytest.UsageError(f"--fuzz-out {folder}: expected a folder, there is a file")
+        if not any(_is_one(word) for word in config.args):
+            config.args[:] = [str(PLACE)]
+
+    def pytest_report_header(self) -> str:
+        """Say which cases these are."""
+        return self._said()
+
+    # After the cluster's own, which makes it.
+    def pytest_sessionstart(self) -> None:
+        """Refuse a cluster that ``auto`` has come to.
+
+        Raises:
+            pytest.UsageError: it is simulated.
+        """
+        handle = self._config.stash.get(HANDLE, None)
+        simulated = handle is not None and handle.info.backend is Backend.SIMULATED
+        if simulated and not self._config.getoption("--inject"):
+            raise pytest.UsageError(_JUDGES_ITSELF)
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> Cases | None:
+        """Collect them."""
+        if file_path != PLACE:
+            return None
+        found: Cases = Cases.from_parent(parent, path=file_path)
+        return found
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say it once more where whoever reads a failure looks."""
+        terminalreporter.line(self._said())
+
+    def _said(self) -> str:
+        count, seed = self._config.getoption("--fuzz"), self._config.getoption("--seed")
+        return f"fuzz: {count} cases of seed {seed}; minimal scenarios go to {folder_of(self._config)}"
+
+
+def folder_of(config: pytest.Config) -> Path:
+    """Where scenario files are written."""
+    given = config.getoption("--fuzz-out")
+    return Path(given).absolute() if given else default_state() / "fuzz"
+
+
+class Cases(pytest.Module):
+    """All random cases of a run."""
+
+    def _getobj(self) -> ModuleType:
+        return runner_module  # where fixtures and tracebacks look for a test's module
+
+    def collect(self) -> Iterable[pytest.Item]:
+        """One test a case."""
+        seed = self.config.getoption("--seed")
+        for index in range(1, self.config.getoption("--fuzz") + 1):
+            yield CaseItem.of(self, seed, index)
+
+
+class CaseItem(pytest.Function):
+    """One random case."""
+
+    @classmethod
+    def of(cls, parent: Cases, seed: int, index: int) -> CaseItem:
+        """The test of a case."""
+
+        def test(lab: Lab, stages: Stages) -> None:
+            _run(seed, index, lab, stages, telling)
+
+        item: CaseItem = cls.from_parent(parent, name=name_of_case(seed, index), callobj=test)
+        telling = _telling(item)
+        item.add_marker(pytest.mark.tag(TAG))
+        item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+        if speaks_of_outside(seed, index):
+            item.add_marker(pytest.mark.requires(Capability.WORLD.value))
+        return item
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """File, line from 0, and name."""
+        return self.path, 0, self.name
+
+
+def _run(seed: int, index: int, lab: Lab, stages: Stages, telling: Telling) -> None:
+    finding: Finding | None = None
+    try:
+        with stages.on(standard_workload(), isolated=True) as stage:
+            finding = examine(generate(seed, index), lab, stage, telling)
+            if finding is not None and finding.broken is not None:
+                raise finding.broken  # so that the stage is not used again
+    except ClusterStateError:
+        if finding is None:
+            raise
+    if finding is not None:
+        pytest.fail(finding.text, pytrace=False)
+
+
+def _telling(item: CaseItem) -> Telling:
+    config = item.config
+    given = reproduced(config)
+    suites = config.rootpath.resolve() == PLACE.parents[1].resolve()
+    cases = {flag: given.pop(flag) for flag in ("--fuzz", "--seed", "--fuzz-out") if flag in given}
+    try:
+        harness = version("cilium-e2e")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        harness = ""
+    return Telling(
+        folder=folder_of(config),
+        again=command(item.nodeid, {**given, **cases}, suites=suites),
+        rerun=lambda file: command(str(file), given, suites=False),
+        harness=harness,
+    )
+
+
+def _is_one(word: str) -> bool:
+    """Whether an argument names one of the cases."""
+    file, mark, _ = word.partition("::")
+    return bool(mark) and Path(file).resolve() == PLACE.resolve()
