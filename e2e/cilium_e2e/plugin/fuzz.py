@@ -1,7 +1,8 @@
 """``--fuzz N``: random policies as tests, ``fuzz[SEED-0001]`` and so on; they are all that runs.
 
-They are found where :data:`PLACE` is, so that reports and the command that runs one again can name them. A
-case is made when it runs: to collect many costs nothing, and each worker makes the same.
+They stand in a file that holds nothing, :data:`PLACE`, so that reports and the command that runs one again
+can name them the same in every repository. A case is made when it runs: to collect many costs nothing, and
+each worker makes the same.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -28,10 +30,13 @@ from cilium_e2e.session.options import default_state
 
 PLACE = Path(str(files("cilium_e2e.suites"))) / "policy" / "random.fuzz"
 """Stands for all random policies."""
+NODE = "policy/random.fuzz"
+"""What it is called in the names of tests."""
 TAG = "fuzz"
 TIMEOUT_S = 1500
 """Of one case, in seconds: what finds nothing takes a few, what is shrunk some minutes."""
 _SEEDS = 1_000_000
+_INPUT = "cilium_e2e_seed"
 _JUDGES_ITSELF = (
     "--fuzz: expected a cluster that is not the oracle's own work, the backend is simulated. "
     "Give --backend kind or existing; or --inject FAULT, to see that a fault is found."
@@ -42,7 +47,7 @@ class Fuzz:
     """The plugin of a run with ``--fuzz``.
 
     Args:
-        config: pytest's. A seed is drawn where none is given; xdist hands it to its workers.
+        config: pytest's. A seed is drawn where none is given, once for all workers.
 
     Raises:
         pytest.UsageError: the options do not go together.
@@ -53,14 +58,21 @@ class Fuzz:
         if config.getoption("--backend") == Backend.SIMULATED.value and not config.getoption("--inject"):
             raise pytest.UsageError(_JUDGES_ITSELF)
         if config.getoption("--seed") is None:
-            config.option.seed = secrets.randbelow(_SEEDS)
+            handed = getattr(config, "workerinput", {}).get(_INPUT)
+            config.option.seed = secrets.randbelow(_SEEDS) if handed is None else handed
         if config.getoption("--seed") < 0:
             raise pytest.UsageError(f"--seed: expected 0 or more, got {config.getoption('--seed')}")
         folder = folder_of(config)
         if folder.exists() and not folder.is_dir():
             raise pytest.UsageError(f"--fuzz-out {folder}: expected a folder, there is a file")
-        if not any(_is_one(word) for word in config.args):
-            config.args[:] = [str(PLACE)]
+        self._names = frozenset(name for word in config.args if (name := _case_of(word)))
+        # In place of whatever was to be collected; workers get these.
+        config.args[:] = [f"{NODE}::{name}" for name in sorted(self._names)] or [str(config.rootpath)]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand the seed to an xdist worker, which has the command line only."""
+        node.workerinput[_INPUT] = self._config.getoption("--seed")
 
     def pytest_report_header(self) -> str:
         """Say which cases these are."""
@@ -78,11 +90,17 @@ class Fuzz:
         if simulated and not self._config.getoption("--inject"):
             raise pytest.UsageError(_JUDGES_ITSELF)
 
-    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> Cases | None:
-        """Collect them."""
-        if file_path != PLACE:
+    def pytest_collection(self) -> None:
+        """Collect the root, which stands for the cases."""
+        self._config.args[:] = [str(self._config.rootpath)]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> Root | None:
+        """Collect the cases in place of the root's files."""
+        if path != self._config.rootpath:
             return None
-        found: Cases = Cases.from_parent(parent, path=file_path)
+        found: Root = Root.from_parent(parent, path=path)
+        found.names = self._names
         return found
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -100,8 +118,26 @@ def folder_of(config: pytest.Config) -> Path:
     return Path(given).absolute() if given else default_state() / "fuzz"
 
 
+class Root(pytest.Directory):
+    """What is collected in place of all folders and files.
+
+    Attributes:
+        names: the cases that were asked for by name; empty for all.
+    """
+
+    names: frozenset[str] = frozenset()
+
+    def collect(self) -> Iterable[pytest.Collector]:
+        """The cases."""
+        found: Cases = Cases.from_parent(self, path=PLACE, nodeid=NODE)
+        found.names = self.names
+        yield found
+
+
 class Cases(pytest.Module):
-    """All random cases of a run."""
+    """All random cases of a run; ``names`` as :class:`Root` has them."""
+
+    names: frozenset[str] = frozenset()
 
     def _getobj(self) -> ModuleType:
         return runner_module  # where fixtures and tracebacks look for a test's module
@@ -110,7 +146,8 @@ class Cases(pytest.Module):
         """One test a case."""
         seed = self.config.getoption("--seed")
         for index in range(1, self.config.getoption("--fuzz") + 1):
-            yield CaseItem.of(self, seed, index)
+            if not self.names or name_of_case(seed, index) in self.names:
+                yield CaseItem.of(self, seed, index)
 
 
 class CaseItem(pytest.Function):
@@ -167,7 +204,7 @@ def _telling(item: CaseItem) -> Telling:
     )
 
 
-def _is_one(word: str) -> bool:
-    """Whether an argument names one of the cases."""
-    file, mark, _ = word.partition("::")
-    return bool(mark) and Path(file).resolve() == PLACE.resolve()
+def _case_of(word: str) -> str:
+    """The case that an argument names; empty where it names something else."""
+    file, _, name = word.partition("::")
+    return name if file == NODE or file.endswith(f"/{NODE}") else ""

@@ -1,6 +1,6 @@
 """Random policies on a cluster, against the oracle; a disagreement is shrunk to a scenario file."""
 
-from cilium_e2e.scenario.fuzz.examine import Finding, Telling, examine
+from cilium_e2e.scenario.fuzz.disagreement import Finding, Telling, examine
 from cilium_e2e.scenario.fuzz.generate import (
     DISTRIBUTION,
     Case,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cilium_e2e.model import Object
+from cilium_e2e.model import Capability, Object
 from cilium_e2e.scenario.files import SUFFIX
 from cilium_e2e.scenario.fuzz.suspects import Suspect
 
 _MOST = 12
 _WIDTH = 110
+_OUTSIDE = "${world."
 
 
 def scenario_text(
@@ -22,7 +24,6 @@ def scenario_text(
     suspects: Sequence[Suspect],
     *,
     remarks: Sequence[str],
-    requires: Sequence[str] = (),
 ) -> str:
     """The file's text.
 
@@ -34,7 +35,6 @@ def scenario_text(
         policies: as they are needed.
         suspects: the cells that differ under them; none where the policies are refused.
         remarks: where, when and how it was found, a line each.
-        requires: what a cluster must have for it.
     """
     kept = list({suspect.expected: suspect for suspect in reversed(suspects)}.values())[::-1]
     lines = [*remarks]
@@ -45,8 +45,8 @@ def scenario_text(
         lines += [f"  {suspect}" for suspect in others[:_MOST]]
         lines += [f"  ... and {len(others) - _MOST} more"] if len(others) > _MOST else []
     data: dict[str, Any] = {"name": name, "tags": ["fuzz"]}
-    if requires:
-        data["requires"] = list(requires)
+    if any(one.destination.startswith("world:") for one in kept) or _OUTSIDE in json.dumps(list(policies)):
+        data["requires"] = [Capability.WORLD.value]
     data["policies"] = [dict(policy) for policy in policies]
     if kept:
         data["expect"] = [

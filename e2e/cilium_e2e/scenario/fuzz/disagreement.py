@@ -123,7 +123,6 @@ class _Shrinking:
             again.best,
             again.suspects,
             remarks=self._remarks(how),
-            requires=self._requires(again),
         )
         try:
             file = write(self._telling.folder, f"fuzz-{self._case.seed}-{self._case.index:04}", text)
@@ -147,8 +146,9 @@ class _Shrinking:
 
         def fails(policies: Sequence[Object]) -> bool:
             nonlocal spent
+            same = again(policies)
             spent += 1
-            return again(policies)
+            return same
 
         broken: ClusterStateError | None = None
         try:
@@ -161,7 +161,8 @@ class _Shrinking:
         except ClusterStateError as error:
             broken = error
             end = f"ended early, because the cluster broke: {error}"
-        return f"shrunk from {before} policies to {len(again.best)} in {spent} tries; {end}", broken
+        tried = f"{spent} {'try' if spent == 1 else 'tries'}"
+        return f"shrunk from {_policies(before)} to {len(again.best)} in {tried}; {end}", broken
 
     def _tried(self, file: Path) -> str:
         """Load and run the file: it must fail, too."""
@@ -185,7 +186,6 @@ class _Shrinking:
             "",
         ]
 
-    def _requires(self, again: Again) -> list[str]:
-        named = "${world." in yaml.safe_dump(list(again.best))
-        asked = any(suspect.destination.startswith("world:") for suspect in again.suspects)
-        return ["world"] if named or asked else []
+
+def _policies(count: int) -> str:
+    return "1 policy" if count == 1 else f"{count} policies"
