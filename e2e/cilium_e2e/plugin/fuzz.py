@@ -66,8 +66,8 @@ class Fuzz:
         if folder.exists() and not folder.is_dir():
             raise pytest.UsageError(f"--fuzz-out {folder}: expected a folder, there is a file")
         self._names = frozenset(name for word in config.args if (name := _case_of(word)))
-        # In place of whatever was to be collected; workers get these.
-        config.args[:] = [f"{NODE}::{name}" for name in sorted(self._names)] or [str(config.rootpath)]
+        # In place of whatever was to be collected: the root stands for the cases.
+        config.args[:] = [str(config.rootpath)]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -89,10 +89,6 @@ class Fuzz:
         simulated = handle is not None and handle.info.backend is Backend.SIMULATED
         if simulated and not self._config.getoption("--inject"):
             raise pytest.UsageError(_JUDGES_ITSELF)
-
-    def pytest_collection(self) -> None:
-        """Collect the root, which stands for the cases."""
-        self._config.args[:] = [str(self._config.rootpath)]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> Root | None:
@@ -191,7 +187,7 @@ def _telling(item: CaseItem) -> Telling:
     config = item.config
     given = reproduced(config)
     suites = config.rootpath.resolve() == PLACE.parents[1].resolve()
-    cases = {flag: given.pop(flag) for flag in ("--fuzz", "--seed", "--fuzz-out") if flag in given}
+    cases = {str(flag): given.pop(flag) for flag in ("--fuzz", "--seed", "--fuzz-out") if flag in given}
     try:
         harness = version("cilium-e2e")
     except PackageNotFoundError:  # run from a checkout that is not installed

@@ -72,11 +72,11 @@ def named(result):
 
 
 def test_cases_are_collected_and_nothing_else(nested, root):
-    result = nested.run("--collect-only", "-q", "--fuzz=3", "--seed=7", f"--repository={root}", ".")
-    assert named(result) == ["fuzz[7-0001]", "fuzz[7-0002]", "fuzz[7-0003]"]
+    result = nested.run("--collect-only", "-q", "--fuzz=9", "--seed=7", f"--repository={root}", ".")
+    assert named(result) == [f"fuzz[7-000{number}]" for number in range(1, 10)], "in this order"
     result.stdout.no_fnmatch_line("*test_other*")
     result.stdout.no_fnmatch_line("*scenario.yaml*")
-    result.stdout.fnmatch_lines(["fuzz: 3 cases of seed 7; minimal scenarios go to */state/cilium-e2e/fuzz"])
+    result.stdout.fnmatch_lines(["fuzz: 9 cases of seed 7; minimal scenarios go to */state/cilium-e2e/fuzz"])
 
 
 def test_without_it_none_is_collected(nested):
@@ -151,7 +151,7 @@ def test_what_breaks_before_a_finding_is_no_finding(nested, ran, monkeypatch):
 
 
 def test_workers_of_xdist_share_the_drawn_seed(nested):
-    process = nested.popen("--fuzz=40", "-n2", "-rs", "--fuzz-out=out", "-m", "requires")
+    process = nested.popen("--fuzz=40", "-n2", "-v", "--fuzz-out=out", "-m", "requires")
     output = process.communicate(timeout=90)[0]
     seed = int(re.search(r"fuzz: 40 cases of seed (\d+);", output)[1])
     count = sum(speaks_of_outside(seed, index) for index in range(1, 41))

@@ -149,7 +149,8 @@ def cilium_port(chance: Chance) -> dict[str, Any]:
 
 def icmp(chance: Chance) -> dict[str, Any]:
     """An ICMP rule: echo requests, which are probed, by number or name; or other types."""
-    kind: int | str = chance.weighted(((50, 8), (30, "EchoRequest"), (12, 3), (8, "TimeExceeded")))
+    kinds: tuple[tuple[int, int | str], ...] = ((50, 8), (30, "EchoRequest"), (12, 3), (8, "TimeExceeded"))
+    kind = chance.weighted(kinds)
     family = chance.weighted(((60, {"family": "IPv4"}), (40, {})))
     return {"fields": [{**family, "type": kind}]}
 
