@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -20,10 +19,20 @@ import pytest
 from cilium_e2e.model import Backend, Capability, ClusterStateError
 from cilium_e2e.plugin.lifecycle import HANDLE
 from cilium_e2e.plugin.options import reproduced
+from cilium_e2e.plugin.reporting import harness_version
 from cilium_e2e.report import command
 from cilium_e2e.scenario import Lab
 from cilium_e2e.scenario import runner as runner_module
-from cilium_e2e.scenario.fuzz import Finding, Telling, examine, generate, name_of_case, speaks_of_outside
+from cilium_e2e.scenario.fuzz import (
+    TRIES,
+    Case,
+    Finding,
+    Telling,
+    examine,
+    generate,
+    name_of_case,
+    speaks_of_outside,
+)
 from cilium_e2e.scenario.stage import Stages
 from cilium_e2e.scenario.standard import standard_workload
 from cilium_e2e.session.options import default_state
@@ -35,8 +44,11 @@ NODE = "policy/random.fuzz"
 TAG = "fuzz"
 TIMEOUT_S = 1500
 """Of one case, in seconds: what finds nothing takes a few, what is shrunk some minutes."""
+MOST_SHRUNK = 5
+"""How many findings a worker makes smaller: many at once have one cause, and the first ones show it."""
 _SEEDS = 1_000_000
 _INPUT = "cilium_e2e_seed"
+_FOUND = pytest.StashKey[int]()
 _JUDGES_ITSELF = (
     "--fuzz: expected a cluster that is not the oracle's own work, the backend is simulated. "
     "Give --backend kind or existing; or --inject FAULT, to see that a fault is found."
@@ -154,10 +166,9 @@ class CaseItem(pytest.Function):
         """The test of a case."""
 
         def test(lab: Lab, stages: Stages) -> None:
-            _run(seed, index, lab, stages, telling)
+            _run(item, generate(seed, index), lab, stages)
 
         item: CaseItem = cls.from_parent(parent, name=name_of_case(seed, index), callobj=test)
-        telling = _telling(item)
         item.add_marker(pytest.mark.tag(TAG))
         item.add_marker(pytest.mark.timeout(TIMEOUT_S))
         if speaks_of_outside(seed, index):
@@ -169,17 +180,20 @@ class CaseItem(pytest.Function):
         return self.path, 0, self.name
 
 
-def _run(seed: int, index: int, lab: Lab, stages: Stages, telling: Telling) -> None:
+def _run(item: CaseItem, case: Case, lab: Lab, stages: Stages) -> None:
+    found = item.config.stash.get(_FOUND, 0)
     finding: Finding | None = None
     try:
         with stages.on(standard_workload(), isolated=True) as stage:
-            finding = examine(generate(seed, index), lab, stage, telling)
+            tries = TRIES if found < MOST_SHRUNK else 0
+            finding = examine(case, lab, stage, _telling(item), tries=tries)
             if finding is not None and finding.broken is not None:
                 raise finding.broken  # so that the stage is not used again
     except ClusterStateError:
         if finding is None:
             raise
     if finding is not None:
+        item.config.stash[_FOUND] = found + 1
         pytest.fail(finding.text, pytrace=False)
 
 
@@ -188,15 +202,11 @@ def _telling(item: CaseItem) -> Telling:
     given = reproduced(config)
     suites = config.rootpath.resolve() == PLACE.parents[1].resolve()
     cases = {str(flag): given.pop(flag) for flag in ("--fuzz", "--seed", "--fuzz-out") if flag in given}
-    try:
-        harness = version("cilium-e2e")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        harness = ""
     return Telling(
         folder=folder_of(config),
         again=command(item.nodeid, {**given, **cases}, suites=suites),
         rerun=lambda file: command(str(file), given, suites=False),
-        harness=harness,
+        harness=harness_version(),
     )
 
 

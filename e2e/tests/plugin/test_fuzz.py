@@ -10,7 +10,7 @@ import pytest
 
 from cilium_e2e.model import Backend, ClusterInfo, StreamLost
 from cilium_e2e.plugin import fixtures, fuzz, fuzz_options, lifecycle, reporting, scenarios, selection
-from cilium_e2e.scenario.fuzz import Finding, generate, speaks_of_outside
+from cilium_e2e.scenario.fuzz import TRIES, Finding, generate, speaks_of_outside
 from cilium_e2e.session import start
 
 LOADED = (fixtures, fuzz_options, lifecycle, reporting, selection, start)
@@ -49,7 +49,7 @@ def ran(monkeypatch):
         def close(self):
             pass
 
-    def examined(case, lab, stage, telling):
+    def examined(case, lab, stage, telling, *, tries):
         seen.append((case, telling))
 
     monkeypatch.setattr(fixtures, "attach", lambda handle, options: FakeCluster())
@@ -105,7 +105,7 @@ def test_what_speaks_of_agents_outside_is_skipped_where_there_are_none(nested, r
 
 
 def test_a_seed_is_drawn_told_and_part_of_the_command_that_runs_a_case_again(nested, ran, monkeypatch):
-    def fail(case, lab, stage, telling):
+    def fail(case, lab, stage, telling, *, tries):
         return Finding(f"it differs; again: {telling.again}; run: {telling.rerun(Path('f.scenario.yaml'))}")
 
     monkeypatch.setattr(fuzz, "examine", fail)
@@ -132,7 +132,7 @@ def test_a_case_is_run_again_by_its_name_alone(nested, ran):
 
 def test_a_stage_on_which_something_broke_is_not_used_again(nested, ran, monkeypatch):
     error = StreamLost("gone", place="pod")
-    monkeypatch.setattr(fuzz, "examine", lambda *_: Finding("it differs", None, error))
+    monkeypatch.setattr(fuzz, "examine", lambda *_, **options: Finding("it differs", None, error))
     index = INSIDE[0]
     result = nested.run(f"--fuzz={index}", "--seed=7", "-k", f"fuzz[7-{index:04}]")
     result.assert_outcomes(failed=1, deselected=index - 1)
@@ -140,8 +140,22 @@ def test_a_stage_on_which_something_broke_is_not_used_again(nested, ran, monkeyp
     assert "spoilt" in ran
 
 
+def test_a_worker_shrinks_the_first_findings_only(nested, ran, monkeypatch):
+    given = []
+
+    def differ(case, lab, stage, telling, *, tries):
+        given.append(tries)
+        return Finding("it differs")
+
+    monkeypatch.setattr(fuzz, "examine", differ)
+    monkeypatch.setattr(fuzz, "MOST_SHRUNK", 2)
+    nested.run("--fuzz=9", "--seed=7")
+    assert len(given) > 3
+    assert given == [TRIES, TRIES, *[0] * (len(given) - 2)]
+
+
 def test_what_breaks_before_a_finding_is_no_finding(nested, ran, monkeypatch):
-    def lost(case, lab, stage, telling):
+    def lost(case, lab, stage, telling, *, tries):
         raise StreamLost("gone", place="pod")
 
     monkeypatch.setattr(fuzz, "examine", lost)

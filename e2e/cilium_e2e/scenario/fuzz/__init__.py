@@ -1,6 +1,6 @@
 """Random policies on a cluster, against the oracle; a disagreement is shrunk to a scenario file."""
 
-from cilium_e2e.scenario.fuzz.disagreement import Finding, Telling, examine
+from cilium_e2e.scenario.fuzz.disagreement import TRIES, Finding, Telling, examine
 from cilium_e2e.scenario.fuzz.generate import (
     DISTRIBUTION,
     Case,
@@ -12,6 +12,7 @@ from cilium_e2e.scenario.fuzz.shrink import Shrunk, shrink
 
 __all__ = [
     "DISTRIBUTION",
+    "TRIES",
     "Case",
     "Finding",
     "Shrunk",
