@@ -137,7 +137,7 @@ def _flow_word(probe: Probe, oracle: Oracle) -> tuple[bool, str] | None:
 
 
 def _answering(destination: Destination) -> frozenset[str]:
-    """Who must answer: the pod that is asked; an echo reply does not say whose it is."""
+    """Who must answer: the pod that is asked; an echo reply comes from the kernel, which knows no names."""
     named = destination.target.kind is TargetKind.POD and destination.protocol is not Protocol.ICMP
     return frozenset({str(destination.target)}) if named else frozenset()
 
