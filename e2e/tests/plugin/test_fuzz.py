@@ -25,8 +25,8 @@ def ran(monkeypatch):
     seen = []
 
     class FakeStages:
-        def __init__(self, cluster, kube, *, image, worker):
-            self.spoilt = False
+        def __init__(self, cluster, kube, residents, *, image, worker):
+            pass
 
         @contextlib.contextmanager
         def on(self, workload, *, isolated):

@@ -20,6 +20,7 @@ from cilium_e2e.model import (
 from cilium_e2e.scenario import Lab
 from cilium_e2e.scenario.files import load_scenarios
 from cilium_e2e.scenario.fuzz import Case, Telling, examine, generate
+from cilium_e2e.scenario.residents import Residents
 from cilium_e2e.scenario.runner import CellsDiffer, run
 from cilium_e2e.scenario.stage import Stages
 from cilium_e2e.scenario.standard import standard_workload
@@ -52,7 +53,9 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cluster = EnforcingCluster(strict=True)
-        self.stages = Stages(self.cluster, self.cluster.api, image="python:x", worker="gw0")
+        api = self.cluster.api
+        residents = Residents(self.cluster, api, image="python:x", worker="gw0", keep=False)
+        self.stages = Stages(self.cluster, api, residents, image="python:x", worker="gw0")
         self.telling = Telling(folder, "make it again", lambda file: f"run {file.name}", "0.1")
         self.lab = self.new_lab()
 
