@@ -26,6 +26,7 @@ from cilium_e2e.repository.tree import POLICY_KINDS
 ACTIONS = ("list", "delete", "sweep")
 _DEFAULT_WORKERS = "2"
 _SCENARIOS = ".scenario.yaml"
+_COLLECTED = (".py", ".fuzz", _SCENARIOS)
 # Options of pytest whose value may be a test; what follows them is theirs.
 _TAKES_A_TEST = {"--deselect", "-k", "-m"}
 # Flags of `run` that pytest knows under another name, because pytest-kind brought it.
@@ -86,7 +87,14 @@ def _parser() -> argparse.ArgumentParser:
         run.add_argument(flag, metavar=metavar, default=None)
     run.add_argument("--tier", choices=("quick", "full"), default=None, help="quick by default")
     run.add_argument("--tag", action="append", default=[], metavar="TAG", help="only what has this tag")
-    run.add_argument("--seed", type=int, default=None, metavar="S", help="an order that the number decides")
+    run.add_argument("--seed", default=None, metavar="S", help="an order that the number decides, or cases")
+    run.add_argument(
+        "--fuzz",
+        default=None,
+        metavar="N",
+        help="run N random sets of policies against the oracle, and nothing else; the seed makes them",
+    )
+    run.add_argument("--fuzz-out", default=None, metavar="DIR", help="where --fuzz writes what it finds")
     run.add_argument(
         "--allow-disruption",
         action="store_true",
@@ -155,20 +163,23 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _chosen(words: Sequence[str], suites: Path) -> tuple[list[str], list[str]]:
-    """Pytest's other words, and the tests of ours among them (``policy/test_x.py::test_y``, as reports say).
+    """Pytest's other words, and the tests among them (``policy/test_x.py::test_y``, as reports say).
 
     Raises:
-        InputError: no suite has such a file.
+        InputError: no suite has such a file, and it is no scenario file either.
     """
     rest: list[str] = []
     chosen: list[str] = []
     before = ""
     for word in words:
         file, mark, _ = word.partition("::")
-        if mark and file.endswith(".py") and not word.startswith("-") and before not in _TAKES_A_TEST:
-            if not (suites / file).is_file():
+        if mark and file.endswith(_COLLECTED) and not word.startswith("-") and before not in _TAKES_A_TEST:
+            if (suites / file).is_file():
+                chosen.append(str(suites / word))
+            elif file.endswith(_SCENARIOS) and Path(file).is_file():
+                chosen.append(word)
+            else:
                 raise InputError("expected a test of the suites, got one that is not there", place=word)
-            chosen.append(str(suites / word))
         else:
             rest.append(word)
         before = word

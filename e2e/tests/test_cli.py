@@ -154,6 +154,22 @@ def test_a_test_of_the_suites_is_run_alone_by_its_id(executed):
     assert "--evidence=e.jsonl" in words
 
 
+@pytest.mark.parametrize(
+    "test", ["policy/scenarios/deny.scenario.yaml::some name", "policy/random.fuzz::fuzz[7-0017]"]
+)
+def test_so_is_a_scenario_or_a_random_case(executed, test):
+    words = executed(test, "--fuzz=17", "--seed=7")
+    assert words[-1] == str(SUITES / test)
+    assert str(SUITES) not in words[words.index("-n") :]
+    assert {"--fuzz=17", "--seed=7"} <= set(words)
+
+
+def test_a_scenario_of_a_file_elsewhere_is_run_alone(executed, tmp_path):
+    file = tmp_path / "a.scenario.yaml"
+    file.write_text("name: a")
+    assert executed(f"{file}::a")[-1] == f"{file}::a"
+
+
 @pytest.mark.parametrize("flag", ["--deselect", "-k"])
 def test_a_test_that_is_an_options_value_stays_there(executed, flag):
     words = executed(flag, "policy/test_demo_policy.py::test_x")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from cilium_e2e.plugin import options, selection
+from cilium_e2e.plugin import fuzz_options, options, selection
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options are always there, so that ``--help`` and command lines know them."""
     options.add(parser)
     selection.add(parser)
+    fuzz_options.add(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,11 +28,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--backend") is None:
         if config.getoption("--evidence") is not None:
             raise pytest.UsageError("--evidence: there is none without --backend")
+        if fuzz_options.asked(config):
+            raise pytest.UsageError("--fuzz: it needs a cluster, by --backend")
         return
     # They import the whole harness.
     from cilium_e2e.plugin import (  # noqa: PLC0415
         exclusive,
         fixtures,
+        fuzz,
         lifecycle,
         reporting,
         requirements,
@@ -44,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "cilium-e2e-fixtures")
     config.pluginmanager.register(requirements, "cilium-e2e-requirements")
     config.pluginmanager.register(scenarios, "cilium-e2e-scenarios")
+    if fuzz_options.asked(config):
+        config.pluginmanager.register(fuzz.Fuzz(config), "cilium-e2e-fuzz")
     config.pluginmanager.register(selection, "cilium-e2e-selection")
     config.pluginmanager.register(reporting.Reporting(config), "cilium-e2e-reporting")
     if not hasattr(config, "workerinput"):

@@ -21,7 +21,7 @@ _REPRODUCED = (
     *("--backend", "--topology", "--clusters", "--repository", "--path", "--release", "--values"),
     *("--chart", "--chart-repository", "--chart-version", "--flux-manifest", "--external", "--feature-gate"),
     *("--agent-image", "--kind-image", "--kind-bin", "--cluster-name", "--keep-cluster"),
-    *("--kubeconfig", "--context", "--step-timeout"),
+    *("--kubeconfig", "--context", "--step-timeout", "--inject"),
 )
 
 
@@ -111,7 +111,8 @@ def reproduced(config: pytest.Config) -> dict[str, object]:
         "--cluster-name": _PYTEST_KIND_DEFAULT_NAME,
     }
     found: dict[str, object] = {}
-    for flag in _REPRODUCED:
+    fuzzed = ("--fuzz", "--seed", "--fuzz-out") if config.getoption("--fuzz", default=None) else ()
+    for flag in (*_REPRODUCED, *fuzzed):
         value = config.getoption(flag, default=None)
         if value == defaults.get(flag):
             continue

@@ -231,7 +231,7 @@ class EvidenceFile:
         self._write(
             header(
                 backend=self._backend,
-                harness=_harness(),
+                harness=harness_version(),
                 started_s=self._started_s,
                 info=info,
                 timeline=timeline,
@@ -288,7 +288,8 @@ def _reason(report: pytest.TestReport) -> str:
     return lines[-1] if lines else ""
 
 
-def _harness() -> str:
+def harness_version() -> str:
+    """This program's version."""
     try:
         return version("cilium-e2e")
     except PackageNotFoundError:  # run from a checkout that is not installed

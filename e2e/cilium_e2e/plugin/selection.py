@@ -58,7 +58,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = [item for item in items if _is_chosen(config, item)]
     if len(chosen) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
-    seed = config.getoption("--seed")
+    # With --fuzz the seed makes the cases, which keep their order.
+    seed = None if config.getoption("--fuzz") else config.getoption("--seed")
     items[:] = chosen if seed is None else shuffled(chosen, seed)
 
 

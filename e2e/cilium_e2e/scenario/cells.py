@@ -55,15 +55,12 @@ def row_cells(step: Step, stage: Stage, *, silence_s: float = TIMEOUT_S) -> Iter
     """A cell for each explicit expectation; ``silence_s`` is how long silence lasts until it is a denial."""
     for row in step.expect:
         source, destination = stage.target(row.source), stage.destination(row.destination)
-        who = {str(stage.pod(name)) for name in row.answered_by}
-        named = destination.target.kind is TargetKind.POD and destination.protocol is not Protocol.ICMP
-        if not who and named:  # the echo of a ping names nobody
-            who = {str(destination.target)}
+        who = frozenset(str(stage.pod(name)) for name in row.answered_by) or _answering(destination)
         slow = destination.protocol in {Protocol.HTTP, Protocol.DNS}
         slow = slow or destination.target.kind is TargetKind.DNS
         probe = Probe.to(source, destination, timeout_s=SLOW_TIMEOUT_S if slow else silence_s)
         probe = replace(probe, request=row.request, id=probe.id + _asked(row, destination.protocol))
-        yield Cell(Check(probe, row.outcome, frozenset(who)), row)
+        yield Cell(Check(probe, row.outcome, who), row)
 
 
 def matrix_cells(stage: Stage, but: Sequence[Cell] = ()) -> Iterator[Cell]:
@@ -78,6 +75,14 @@ def matrix_cells(stage: Stage, but: Sequence[Cell] = ()) -> Iterator[Cell]:
                     continue
                 probe = Probe.to(source, destination, timeout_s=TIMEOUT_S)
                 yield Cell(Check(probe, _CONNECTED, frozenset({str(target)})))
+
+
+def asked_cells(step: Step, stage: Stage) -> Iterator[Cell]:
+    """What a step asks the oracle beside the matrix; expected is, so far, ``connected``."""
+    for asking, asked in step.asks:
+        source, destination = stage.target(asking), stage.destination(asked)
+        probe = Probe.to(source, destination, timeout_s=TIMEOUT_S)
+        yield Cell(Check(probe, _CONNECTED, _answering(destination)))
 
 
 def ask_oracle(cell: Cell, oracle: Oracle) -> Cell | None:
@@ -137,6 +142,12 @@ def _flow_word(probe: Probe, oracle: Oracle) -> tuple[bool, str] | None:
     request = HTTPRequest(method=probe.request.method, path=probe.request.path, headers=probe.request.headers)
     passes = request_verdict(oracle, source, target, transport, probe.port, request=request).passes
     return passes, f"the proxy {'lets' if passes else 'does not let'} this request through"
+
+
+def _answering(destination: Destination) -> frozenset[str]:
+    """Who must answer: the pod that is asked; an echo reply comes from the kernel, which knows no names."""
+    named = destination.target.kind is TargetKind.POD and destination.protocol is not Protocol.ICMP
+    return frozenset({str(destination.target)}) if named else frozenset()
 
 
 def _asked(row: Row, protocol: Protocol) -> str:

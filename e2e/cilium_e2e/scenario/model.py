@@ -124,6 +124,7 @@ class Step:
         refused: words with which what is applied must be refused; empty where it must not.
         expect: the explicit expectations.
         oracle: whether the rest of the matrix is compared with the oracle.
+        asks: source and destination of further questions, as rows write them, that only the oracle answers.
         place: ``file:line``.
     """
 
@@ -136,6 +137,7 @@ class Step:
     refused: str = ""
     expect: tuple[Row, ...] = ()
     oracle: bool = True
+    asks: tuple[tuple[str, str], ...] = ()
     place: str = ""
 
 

@@ -75,12 +75,13 @@ class Residents:
         self._keep = keep
         self._up: list[tuple[str, Mapping[str, Quarter], Resident]] = []
 
-    def up(self, purpose: str, layout: Mapping[str, Quarter]) -> Resident:
+    def up(self, purpose: str, layout: Mapping[str, Quarter], *, named: bool = True) -> Resident:
         """Have a workload running, pods being endpoints of Cilium.
 
         Args:
-            purpose: a word for the namespaces' names.
+            purpose: a word that tells a worker's workloads apart.
             layout: what is to be in which namespace.
+            named: whether the purpose is part of the namespaces' real names.
 
         Raises:
             WaitTimeout, EnforcementNotProven: it did not come up.
@@ -88,7 +89,7 @@ class Residents:
         """
         found = self._take_up(purpose, layout) if self._keep else None
         if found is None:
-            found = self._new(purpose, layout)
+            found = self._new(purpose if named else "", layout)
         self._up.append((purpose, layout, found))
         return found
 
@@ -108,10 +109,12 @@ class Residents:
         while self._up:
             self.down(self._up[-1][2], rest=True)
 
-    def _new(self, purpose: str, layout: Mapping[str, Quarter]) -> Resident:
+    def _new(self, word: str, layout: Mapping[str, Quarter]) -> Resident:
         group = secrets.token_hex(2)
-        parts = [f"ce2e-{self._worker}", purpose]
-        names = {name: "-".join([*parts, *([name] if len(layout) > 1 else []), group]) for name in layout}
+        names = {}
+        for name in layout:
+            words = [word, name if len(layout) > 1 or not word else ""]
+            names[name] = "-".join([f"ce2e-{self._worker}", *filter(None, words), group])
         made = Resident(names, group)
         try:
             for name, quarter in layout.items():

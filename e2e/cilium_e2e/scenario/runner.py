@@ -7,11 +7,20 @@ where there was an answer without the policy. That control is made once for each
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from cilium_e2e.model import Backend, Flow, FlowsLost, OutcomeKind, StreamLost, TimeWindow
 from cilium_e2e.policy import Oracle
 from cilium_e2e.probe.places import zone_agents
-from cilium_e2e.scenario.cells import TIMEOUT_S, Cell, ask_oracle, matrix_cells, resolved_names, row_cells
+from cilium_e2e.scenario.cells import (
+    TIMEOUT_S,
+    Cell,
+    ask_oracle,
+    asked_cells,
+    matrix_cells,
+    resolved_names,
+    row_cells,
+)
 from cilium_e2e.scenario.changes import Changes
 from cilium_e2e.scenario.judgement import SILENCE_S, Judged, Judgement
 from cilium_e2e.scenario.lab import ALL_FLOWS, ATTEMPTS, Lab
@@ -26,6 +35,7 @@ _MOST = 12
 
 DNSNames = Mapping[str, Sequence[str]]
 """Agents outside the cluster to the names that pods have resolved to them through a DNS proxy."""
+NO_NAMES: DNSNames = MappingProxyType({})
 Ask = Callable[[DNSNames], Oracle]
 
 
@@ -49,7 +59,21 @@ class _Oracles:
         return self._ask(_by_agent(self._resolved))
 
 
-def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -> None:
+class CellsDiffer(AssertionError):
+    """Cells came out differently than expected.
+
+    Attributes:
+        found: each of them, with what came of it.
+    """
+
+    def __init__(self, message: str, found: Sequence[tuple[Cell, Judged]]) -> None:
+        super().__init__(message)
+        self.found = tuple(found)
+
+
+def run(
+    scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None, oracles: bool | None = None
+) -> int:
     """Run every step of a scenario, and leave the stage as it was.
 
     Args:
@@ -58,39 +82,53 @@ def run(scenario: Scenario, lab: Lab, stage: Stage, *, ask: Ask | None = None) -
         stage: the scenario's workload.
         ask: makes an oracle of the cluster as it is now, and of names that were resolved; by default of its
             live objects.
+        oracles: whether cells are judged by the oracle; by default on every cluster that is not simulated,
+            where the oracle would judge itself.
+
+    Returns:
+        how many cells the oracle was to judge, and could not.
 
     Raises:
-        AssertionError: a cell came out differently, or the oracle disagrees with the scenario.
+        CellsDiffer: a cell came out differently.
+        AssertionError: the oracle disagrees with the scenario, or a denial proves nothing.
         PolicyError: a policy is refused that should not be.
         ClusterStateError: the cluster, or the way to it, broke; no cell was judged by that.
     """
-    oracles = lab.cluster.info.backend is not Backend.SIMULATED
-    ask = ask or (
-        lambda names: Oracle(live_world(lab.cluster, lab.kube, dns_names=names), live_policies(lab.kube))
-    )
+    if oracles is None:
+        oracles = lab.cluster.info.backend is not Backend.SIMULATED
+    ask = ask or (lambda names: live_oracle(lab, names))
     known = _Oracles(ask) if oracles or scenario.every_flow else None
     changes = Changes(lab, stage)
-    _control(scenario, lab, stage, oracles=oracles)
+    untold = 0
+    control(scenario.steps, lab, stage, oracles=oracles)
     try:
         for step in scenario.steps:
-            _step(step, lab, stage, changes, known, matrix=oracles, every_flow=scenario.every_flow)
+            untold += _step(step, lab, stage, changes, known, matrix=oracles, every_flow=scenario.every_flow)
     except BaseException as error:
         lab.failed(error)
         raise
     finally:
         changes.undo()
+    return untold
 
 
-def _control(scenario: Scenario, lab: Lab, stage: Stage, *, oracles: bool) -> None:
-    cells = [cell for step in scenario.steps for cell in row_cells(step, stage) if cell.denied]
-    if oracles and any(step.oracle for step in scenario.steps):
+def live_oracle(lab: Lab, names: DNSNames = NO_NAMES) -> Oracle:
+    """An oracle of the cluster as it is now, with every policy on it, and of the names resolved so far."""
+    return Oracle(live_world(lab.cluster, lab.kube, dns_names=names), live_policies(lab.kube))
+
+
+def control(steps: Sequence[Step], lab: Lab, stage: Stage, *, oracles: bool) -> None:
+    """Ask, before any policy, what may be denied later; whatever was asked before is not asked again."""
+    cells = [cell for step in steps for cell in row_cells(step, stage) if cell.denied]
+    if oracles and any(step.oracle for step in steps):
         cells += matrix_cells(stage)
+        cells += [cell for step in steps for cell in asked_cells(step, stage)]
     wanted = {cell.check.probe.id: cell.control() for cell in cells}
     checks = [check for name, check in wanted.items() if name not in stage.reached | stage.silent.keys()]
     if not checks:
         return
     judgement = lab.observe(checks, hold=0)
-    _infra(judgement)
+    require_made(judgement)
     for entry in judgement.judged:
         name = entry.check.probe.id
         if entry.met:
@@ -108,7 +146,7 @@ def _step(
     *,
     matrix: bool,
     every_flow: bool,
-) -> None:
+) -> int:
     if step.refused:
         words = changes.refusal(step)
         if step.refused not in words:
@@ -116,20 +154,21 @@ def _step(
             raise AssertionError(
                 f"{step.place}: {step.name}: expected a refusal with the words {step.refused!r}, got {seen}"
             )
-        return
+        return 0
     changes.make(step)
     # Where Hubble must tell of each drop, half the silence is enough.
     cells = list(row_cells(step, stage, silence_s=SILENCE_S if every_flow else TIMEOUT_S))
     if matrix and step.oracle:
         cells += matrix_cells(stage, cells)
+        cells += asked_cells(step, stage)
     if not cells:
-        return
+        return 0
+    untold = 0
     if oracles is not None:
         oracle = oracles.of_now(cells)
         told = [ask_oracle(cell, oracle) for cell in cells]
-        lab.evidence.notes[f"{step.name}: cells only the oracle could tell, and cannot"] = str(
-            told.count(None)
-        )
+        untold = told.count(None)
+        lab.evidence.notes[f"{step.name}: cells only the oracle could tell, and cannot"] = str(untold)
         cells = [cell for cell in told if cell is not None]
     judgement, flows = _judged(step, lab, stage, cells, every_flow=every_flow)
     if every_flow:
@@ -138,6 +177,7 @@ def _step(
         wrong = unwitnessed(lab, changes, cells, judgement, flows)
     if wrong:
         raise AssertionError("\n".join([f"{step.place}: {step.name}", *(f"  {text}" for text in wrong)]))
+    return untold
 
 
 def _judged(
@@ -155,7 +195,7 @@ def _judged(
     hold = 0 if every_flow else HOLD
     for attempt in range(1, ATTEMPTS + 1):
         judgement = lab.observe([cell.check for cell in cells], hold=hold, oracle=words)
-        _infra(judgement)
+        require_made(judgement)
         _require(step, lab, stage, cells, judgement)
         if not needed:
             return judgement, []
@@ -175,7 +215,7 @@ def _by_agent(names: Iterable[str]) -> DNSNames:
     return found
 
 
-def _infra(judgement: Judgement) -> None:
+def require_made(judgement: Judgement) -> None:
     """Raise where a probe could not be made.
 
     Raises:
@@ -221,8 +261,11 @@ def _require(step: Step, lab: Lab, stage: Stage, cells: Sequence[Cell], judgemen
             name = entry.check.probe.id
             lines.append(f"  {name}: then {stage.silent.get(name, 'not asked')}, now {entry.outcome}")
         lines += _more(silent)
+    text = "\n".join([f"{step.place}: {step.name}", *lines])
+    if failures:
+        raise CellsDiffer(text, [(by_id[entry.check.probe.id], entry) for entry in failures])
     if lines:
-        raise AssertionError("\n".join([f"{step.place}: {step.name}", *lines]))
+        raise AssertionError(text)
     lab.still_in_force()
 
 

@@ -213,7 +213,7 @@ class Stages:
     def _isolated(self, workload: Workload) -> tuple[Stage, Resident]:
         pods = self._pods(workload)
         purpose = f"s{hashlib.sha256(workload.key.encode()).hexdigest()[:6]}"
-        resident = self._residents.up(purpose, _layout(workload, pods))
+        resident = self._residents.up(purpose, _layout(workload, pods), named=False)
         suffix = f"{self._worker}-{resident.group}"
         return self._stage(workload, resident.names, suffix, pods), resident
 

@@ -45,7 +45,7 @@ def ran(monkeypatch):
     seen = []
 
     class FakeStages:
-        def __init__(self, cluster, kube, *, image, worker):
+        def __init__(self, cluster, kube, residents, *, image, worker):
             seen.append(f"stages for {worker} with {image}")
 
         @contextlib.contextmanager

@@ -18,7 +18,7 @@ from cilium_e2e.model import (
     ScenarioError,
     StreamLost,
 )
-from cilium_e2e.scenario import Lab
+from cilium_e2e.scenario import Lab, Residents
 from cilium_e2e.scenario.files import load_scenarios
 from cilium_e2e.scenario.runner import run
 from cilium_e2e.scenario.stage import Stages
@@ -36,13 +36,19 @@ ONLY_B = (
 CELLS = 9 * 9 * 4
 
 
+def residents_on(cluster):
+    return Residents(cluster, cluster.api, image="python:x", worker="gw0", keep=False)
+
+
 class Bench:
     """A worker: one cluster, its stages, a fresh lab for each scenario."""
 
     def __init__(self, folder):
         self.folder = folder
         self.cluster = EnforcingCluster()
-        self.stages = Stages(self.cluster, self.cluster.api, image="python:x", worker="gw0")
+        self.stages = Stages(
+            self.cluster, self.cluster.api, residents_on(self.cluster), image="python:x", worker="gw0"
+        )
         self.lab = self.new_lab()
 
     def new_lab(self):
@@ -369,7 +375,9 @@ def test_templates_are_filled_with_what_the_cluster_has(bench):
 
 
 def test_few_stages_are_up_at_the_same_time(bench):
-    bench.stages = Stages(bench.cluster, bench.cluster.api, image="python:x", worker="gw0", keep=2)
+    bench.stages = Stages(
+        bench.cluster, bench.cluster.api, residents_on(bench.cluster), image="python:x", worker="gw0", keep=2
+    )
     for name in "abcb":
         bench.run(f"name: s\nrest: none\nworkload: [{{name: p, namespace: n{name}}}]")
     spaces = [space["metadata"]["name"][9:11] for space in bench.cluster.kube.all("Namespace")]
