@@ -71,7 +71,7 @@ def test_two_workers_share_the_work_unless_told_otherwise(executed):
     [("kind", 2, ["2"]), ("kind", 3, ["3"]), ("simulated", 3, ["0"])],
 )
 def test_several_topologies_get_a_worker_each(executed, backend, number, workers):
-    topologies = [f"--topology=t{place}" for place in range(number)]
+    topologies = [f"--topology={name}" for name in ("default", "ha", "single-node")[:number]]
     words = executed(f"--backend={backend}", *topologies)
     assert after(words, "-n") == workers
     assert [word for word in words if word.startswith("--topology")] == topologies
