@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from cilium_e2e.cluster.counters import Sample, parse_list
 from cilium_e2e.cluster.datapath import Frontend, IpCache, parse_frontends, parse_ipcache
+from cilium_e2e.cluster.node_console import NodeConsoles
 from cilium_e2e.cluster.process import (
     CONFIG_FOLDER,
     CONFIG_SCRIPT,
@@ -39,16 +40,21 @@ _EXEC_TIMEOUT_S = 30.0
 # It is asked again anyway, and an agent on a node that hangs must not hold up whoever asks.
 _STATE_TIMEOUT_S = 10.0
 _NO_RULES: Mapping[str, str] = MappingProxyType({})
-_STATE_SCRIPT = """\
-set -e
-cilium-dbg policy get -o json
-cilium-dbg endpoint list -o json
-cilium-dbg bpf ipcache list -o json
-cilium-dbg service list -o json
-"""
-# The repository first: endpoints read after it may be newer than it, never older.
-_STATE_ANSWERS = 4
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One thing an agent can be asked: by its command line, and below its API's root; empty for not there."""
+
+    words: str
+    path: str = ""
+
+
+_POLICIES = _Question("policy get", "policy")
+_ENDPOINTS = _Question("endpoint list", "endpoint")
+_SERVICES = _Question("service list", "service")
+_IPCACHE = _Question("bpf ipcache list")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +82,16 @@ class AgentPolicies:
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
-    """All that one agent says of policies, endpoints, peers and Services, read in this order."""
+    """What one agent says of policies and endpoints, read in this order."""
 
     policies: AgentPolicies
     endpoints: list[Endpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDatapath:
+    """What one agent's datapath knows of peers and Services."""
+
     ipcache: IpCache
     frontends: list[Frontend]
 
@@ -90,11 +102,14 @@ class CiliumAgents:
     Args:
         kube: the cluster's API.
         namespace: where the agents run.
+        consoles: shells on their nodes, where there are such: what is asked often goes that way. Without
+            them it takes an exec and the agent's command line.
     """
 
-    def __init__(self, kube: Kube, namespace: str) -> None:
+    def __init__(self, kube: Kube, namespace: str, consoles: NodeConsoles | None = None) -> None:
         self._kube = kube
         self._namespace = namespace
+        self._consoles = consoles
 
     @property
     def namespace(self) -> str:
@@ -154,31 +169,54 @@ class CiliumAgents:
 
     def policies(self, agent: AgentPod) -> AgentPolicies:
         """What one agent's policy repository holds."""
-        return parse_policies(self.json(agent, "policy", "get"))
+        return parse_policies(self._ask(agent, _POLICIES)[0])
 
     def endpoints(self, agent: AgentPod) -> list[Endpoint]:
         """The endpoints of one agent."""
-        return [parse_endpoint(entry, node=agent.node) for entry in self.json(agent, "endpoint", "list")]
+        return [parse_endpoint(entry, node=agent.node) for entry in self._ask(agent, _ENDPOINTS)[0]]
 
     def state(self, agent: AgentPod) -> AgentState:
-        """What one agent holds, in one exec: each exec costs more than all of these answers.
+        """What one agent holds and has realized.
 
         Raises:
             ClusterStateError: one question failed, or its answer is not what Cilium prints.
         """
-        place = f"cilium-dbg in {agent.ref}"
-        answers = _documents(self._run(agent, ["sh", "-c", _STATE_SCRIPT], _STATE_TIMEOUT_S), place)
-        if len(answers) != _STATE_ANSWERS:
-            raise ClusterStateError(
-                f"expected {_STATE_ANSWERS} JSON documents, got {len(answers)}", place=place
-            )
-        policies, endpoints, ipcache, frontends = answers
+        # The repository first: endpoints read after it may be newer than it, never older.
+        policies, endpoints = self._ask(agent, _POLICIES, _ENDPOINTS)
         return AgentState(
-            parse_policies(policies),
-            [parse_endpoint(entry, node=agent.node) for entry in endpoints or ()],
-            parse_ipcache(ipcache or {}, place=place),
-            parse_frontends(frontends or ()),
+            parse_policies(policies), [parse_endpoint(entry, node=agent.node) for entry in endpoints or ()]
         )
+
+    def datapath(self, agent: AgentPod) -> AgentDatapath:
+        """What one agent's node does with addresses; raises as :meth:`state`."""
+        ipcache, services = self._ask(agent, _IPCACHE, _SERVICES)
+        return AgentDatapath(
+            parse_ipcache(ipcache or {}, place=f"the ipcache on {agent.node}"),
+            parse_frontends(services or ()),
+        )
+
+    def _ask(self, agent: AgentPod, *questions: _Question) -> list[Any]:
+        """The answers to some questions, asked one after the other."""
+        if self._consoles is not None:
+            return [
+                self._consoles.get(agent.node, question.path)
+                if question.path
+                else self._consoles.dbg(agent.node, question.words)
+                for question in questions
+            ]
+        if len(questions) == 1:
+            return [self.json(agent, *questions[0].words.split())]
+        # In one exec: each costs more than all of these answers.
+        script = "\n".join(
+            ["set -e", *(f"cilium-dbg {question.words} -o json" for question in questions), ""]
+        )
+        place = f"cilium-dbg in {agent.ref}"
+        answers = _documents(self._run(agent, ["sh", "-c", script], _STATE_TIMEOUT_S), place)
+        if len(answers) != len(questions):
+            raise ClusterStateError(
+                f"expected {len(questions)} JSON documents, got {len(answers)}", place=place
+            )
+        return answers
 
     def status(self, agent: AgentPod) -> AgentStatus:
         """What one agent says about itself."""

@@ -12,14 +12,17 @@ generation proven before. Whoever changes a policy has its old generation proven
 A policy speaks of identities, and packets carry addresses. So a proof also waits until each endpoint's
 identity is that of its pod's labels of now, until every node's ipcache has the identities of all settled pods
 in the namespaces concerned, and until every node sends for the Services there to the backends they have.
+These are looked at once the policies are as wanted, and not where policies are to be gone: nothing is judged
+then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from cilium_e2e.cluster.agents import AgentPod, AgentState, CiliumAgents
+from cilium_e2e.cluster.agents import AgentDatapath, AgentPod, AgentState, CiliumAgents
 from cilium_e2e.cluster.bounded import started
 from cilium_e2e.cluster.surroundings import Surroundings, read, wrong_backends, wrong_identities
 from cilium_e2e.kube import Kube
@@ -104,13 +107,34 @@ class Enforcement:
                 self._last[policy.uid] = (policy.generation, held, attempt.before.get(policy.uid, {}))
 
 
+_Said = TypeVar("_Said")
+
+
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What one agent said; without a state where it said nothing, for the reason in ``failure``."""
+class _Answer(Generic[_Said]):
+    """What one agent said; nothing, for the reason in ``failure``, where ``said`` is None."""
 
     node: str
-    state: AgentState | None
+    said: _Said | None
     failure: str = ""
+
+    def __str__(self) -> str:
+        return f"the agent on {self.node} did not answer ({self.failure})"
+
+
+def _asked(agents: CiliumAgents, question: Callable[[AgentPod], _Said]) -> list[_Answer[_Said]]:
+    """All agents' answers; raises as :meth:`CiliumAgents.pods`, and where waiting changes nothing."""
+
+    def ask(agent: AgentPod) -> _Answer[_Said]:
+        try:
+            said = started(lambda: question(agent), agent.node).result(_ANSWER_S)
+        except ClusterStateError as error:
+            return _Answer(agent.node, None, _passing(error))
+        except TimeoutError:
+            return _Answer(agent.node, None, f"no answer within {_ANSWER_S:g} s")
+        return _Answer(agent.node, said)
+
+    return agents.each(ask)
 
 
 @dataclass(slots=True)
@@ -138,38 +162,27 @@ class _Attempt:
 
     def look(self, kube: Kube, agents: CiliumAgents) -> tuple[list[str], list[EndpointProof]]:
         """What is still missing, one line each, and the proofs of the endpoints that are done."""
-
-        def ask(agent: AgentPod) -> _Answer:
-            try:
-                state = started(lambda: agents.state(agent), agent.node).result(_ANSWER_S)
-            except ClusterStateError as error:
-                return _Answer(agent.node, None, _passing(error))
-            except TimeoutError:
-                return _Answer(agent.node, None, f"no answer within {_ANSWER_S:g} s")
-            return _Answer(agent.node, state)
-
         try:
             # Before the agents: what is changed after this is not waited for.
-            self.facts = read(kube, self._namespaces())
-            answers = agents.each(ask)
+            if not self.gone:
+                self.facts = read(kube, self._namespaces())
+            answers = _asked(agents, agents.state)
         except ClusterStateError as error:
             return [f"the cluster cannot be asked ({_passing(error)})"], []
-        missing: list[str] = []
+        missing = [str(answer) for answer in answers if answer.said is None]
         proofs: list[EndpointProof] = []
-        states: list[tuple[str, AgentState]] = []
+        states = [(answer.node, answer.said) for answer in answers if answer.said is not None]
         self.rules.clear()
-        for answer in answers:
-            if answer.state is None:
-                missing.append(f"the agent on {answer.node} did not answer ({answer.failure})")
-                continue
-            states.append((answer.node, answer.state))
-            lines, done = self._judge(answer.node, answer.state)
+        for node, state in states:
+            lines, done = self._judge(node, state)
             missing += lines
             proofs += done
         if len(states) == len(answers):
             known = {endpoint.name for _, state in states for endpoint in state.endpoints}
             missing += [f"{name} is no endpoint of any agent" for name in sorted(self.wanted - known)]
-        return missing + self._around(states), proofs
+        if missing or self.gone:
+            return missing, proofs
+        return self._around(agents, [endpoint for _, state in states for endpoint in state.endpoints]), proofs
 
     def detail(self) -> tuple[str, ...]:
         """The further facts of a proof, one line each."""
@@ -233,17 +246,22 @@ class _Attempt:
                 lines.append(f"holds {policy} with the rules from before its change")
         return lines
 
-    def _around(self, states: Sequence[tuple[str, AgentState]]) -> list[str]:
+    def _around(self, agents: CiliumAgents, endpoints: Sequence[Endpoint]) -> list[str]:
         """What the datapaths know wrongly of peers and Services."""
-        peers = [endpoint for _, state in states for endpoint in state.endpoints if self._concerned(endpoint)]
+        peers = [endpoint for endpoint in endpoints if self._concerned(endpoint)]
         self.compared = sum(len(peer.ips) for peer in peers)
+        try:
+            answers = _asked(agents, agents.datapath)
+        except ClusterStateError as error:
+            return [f"the cluster cannot be asked ({_passing(error)})"]
+        return [line for answer in answers for line in self._wrong(answer, peers)]
+
+    def _wrong(self, answer: _Answer[AgentDatapath], peers: Sequence[Endpoint]) -> Sequence[str]:
+        if answer.said is None:
+            return [str(answer)]
         return [
-            line
-            for node, state in states
-            for line in (
-                *wrong_identities(state.ipcache, peers, node),
-                *wrong_backends(state.frontends, self.facts.ports, node),
-            )
+            *wrong_identities(answer.said.ipcache, peers, answer.node),
+            *wrong_backends(answer.said.frontends, self.facts.ports, answer.node),
         ]
 
     def _concerned(self, endpoint: Endpoint) -> bool:

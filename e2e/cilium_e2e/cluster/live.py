@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cilium_e2e.cluster.agents import CiliumAgents
 from cilium_e2e.cluster.enforcement import Enforcement
+from cilium_e2e.cluster.node_console import NodeConsoles
 from cilium_e2e.cluster.poking import Poke
 from cilium_e2e.hubble import complete_flows
 from cilium_e2e.hubble.reports import Relay
@@ -62,6 +63,7 @@ class LiveCluster:
         containers: the engine's, for agents outside the cluster; closed with the cluster object. None where
             there is no engine.
         flow_source: gives the started flow source; by default the release's relay, through the API server.
+        consoles: shells on the nodes, where they are containers; closed with the cluster object.
         clock: the machine's.
     """
 
@@ -73,6 +75,7 @@ class LiveCluster:
         publisher: Callable[[], Revision],
         containers: Outside | None = None,
         flow_source: Callable[[], Relay] | None = None,
+        consoles: NodeConsoles | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._info = info
@@ -80,7 +83,7 @@ class LiveCluster:
         self._transport = transport
         self._publisher = publisher
         self.api = Kube(transport, clock=self._clock)
-        self.agents = CiliumAgents(self.api, info.cilium_namespace)
+        self.agents = CiliumAgents(self.api, info.cilium_namespace, consoles)
         self._enforcement = Enforcement(self.api, self.agents)
         self._probers: dict[Target, BatchClient] = {}
         self._relay: Relay | None = None
@@ -91,6 +94,8 @@ class LiveCluster:
         self._containers = containers
         if containers is not None:
             self._open.callback(containers.close)
+        if consoles is not None:
+            self._open.callback(consoles.close)
 
     @property
     def info(self) -> ClusterInfo:

@@ -20,7 +20,7 @@ from cilium_e2e.plugin.evidence import evidence_of
 from cilium_e2e.plugin.reporting import on_failure
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
-from cilium_e2e.scenario import Lab, PodSpec, ServiceSpec, deploy, namespace
+from cilium_e2e.scenario import Lab, PodSpec, Quarter, Residents, ServiceSpec, namespace
 from cilium_e2e.session import Handle, Options
 from cilium_e2e.session.choice import attach
 
@@ -148,14 +148,27 @@ def make_namespace(kube: Kube) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.fixture(scope="session")
-def agents(cluster: LiveCluster, kube: Kube, handle: Handle, make_namespace: Callable[[str], str]) -> Agents:
+def residents(cluster: LiveCluster, kube: Kube, handle: Handle, run_options: Options) -> Iterator[Residents]:
+    """Workloads that this worker's tests share; where the cluster is kept, the next run finds them."""
+    made = Residents(
+        cluster,
+        kube,
+        image=handle.agent_image,
+        worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
+        keep=run_options.keep and handle.info.backend is Backend.KIND,
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def agents(handle: Handle, residents: Residents) -> Agents:
     """One agent on each node, with a Service over all of them."""
-    name = make_namespace("agents")
     labels = {"app": "agents"}
     ports = (Port(TCP, "TCP"), Port(UDP, "UDP"), Port(HTTP, "HTTP"))
     nodes = [node.name for node in handle.info.nodes]
     specs = [PodSpec(f"agent-{number}", labels, ports, node) for number, node in enumerate(nodes)]
-    pods = deploy(
-        cluster, kube, name, specs, [ServiceSpec("agents", labels, ports)], image=handle.agent_image
-    )
-    return Agents(name, dict(zip(nodes, pods, strict=True)), Target.service(name, "agents"))
+    quarter = Quarter(specs, [ServiceSpec("agents", labels, ports)])
+    name = residents.up("agents", {"agents": quarter}).names["agents"]
+    pods = {node: Target.pod(name, spec.name) for node, spec in zip(nodes, specs, strict=True)}
+    return Agents(name, pods, Target.service(name, "agents"))

@@ -12,7 +12,7 @@ import pytest
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import HarnessError
-from cilium_e2e.scenario import Lab
+from cilium_e2e.scenario import Lab, Residents
 from cilium_e2e.scenario import runner as runner_module
 from cilium_e2e.scenario.files import SUFFIX, load_scenarios
 from cilium_e2e.scenario.model import Scenario
@@ -87,11 +87,12 @@ class ScenarioItem(pytest.Function):
 
 
 @pytest.fixture(scope="session")
-def stages(cluster: LiveCluster, kube: Kube, handle: Handle) -> Iterator[Stages]:
+def stages(cluster: LiveCluster, kube: Kube, handle: Handle, residents: Residents) -> Iterator[Stages]:
     """This worker's stages: the workloads of its scenarios."""
     made = Stages(
         cluster,
         kube,
+        residents,
         image=handle.agent_image,
         worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
     )

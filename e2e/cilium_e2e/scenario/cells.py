@@ -55,7 +55,12 @@ def row_cells(step: Step, stage: Stage) -> Iterator[Cell]:
     for row in step.expect:
         source, destination = stage.target(row.source), stage.destination(row.destination)
         who = {str(stage.pod(name)) for name in row.answered_by}
-        if not who and destination.target.kind is TargetKind.POD:
+        # An echo reply comes from the kernel, which knows no names.
+        if (
+            not who
+            and destination.target.kind is TargetKind.POD
+            and destination.protocol is not Protocol.ICMP
+        ):
             who = {str(destination.target)}
         slow = destination.protocol in {Protocol.HTTP, Protocol.DNS}
         probe = Probe.to(source, destination, timeout_s=SLOW_TIMEOUT_S if slow else TIMEOUT_S)

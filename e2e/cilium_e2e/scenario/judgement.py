@@ -15,6 +15,9 @@ from cilium_e2e.model import Cluster, Expectation, Outcome, OutcomeKind, Probe, 
 
 HOLD_ROUNDS = 2
 CONVERGE_S = 15.0
+SILENCE_S = 0.5
+"""How long silence lasts until it is a denial where a flow of the drop is asked for as well, in seconds. Answers
+inside a cluster take milliseconds; one that is late is asked for again, or is a flow too many."""
 _PAUSE_S = 0.1
 # What is wrong with a hundred probes is seldom more than three things.
 _EXPLAINED = 5

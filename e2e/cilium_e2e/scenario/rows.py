@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from cilium_e2e.model import Destination, Expectation, InputError, Request, ScenarioError, Target, TargetKind
+from cilium_e2e.model import (
+    Destination,
+    Expectation,
+    InputError,
+    Protocol,
+    Request,
+    ScenarioError,
+    Target,
+    TargetKind,
+)
 from cilium_e2e.scenario.fields import Path as Steps
 from cilium_e2e.scenario.isolation import SHARED
 from cilium_e2e.scenario.model import FlowWish, Row, Workload
@@ -58,7 +67,12 @@ def _spread(entry: Mapping[str, Any], source: Source, path: Steps, workload: Wor
                 if not ("*" in asking + asked and other.startswith(f"{one}:"))
             ]
             for one, other in pairs:
-                _check(one, other, workload, here)
+                destination = _check(one, other, workload, here)
+                if answered_by and destination.protocol is Protocol.ICMP:
+                    raise ScenarioError(
+                        f"expected no answered_by with {destination}: echo replies do not say who sent them",
+                        place=source.at((*path, "answered_by")),
+                    )
                 rows.append(Row(one, other, outcome, answered_by, flow, request, here))
     return rows
 
@@ -83,7 +97,7 @@ def _fitting(text: str, workload: Workload, place: str) -> list[str]:
     return found
 
 
-def _check(asking: str, asked: str, workload: Workload, place: str) -> None:
+def _check(asking: str, asked: str, workload: Workload, place: str) -> Destination:
     try:
         source = Target.parse(fill(asking, stand_in))
         destination = Destination.parse(fill(asked, stand_in))
@@ -100,6 +114,7 @@ def _check(asking: str, asked: str, workload: Workload, place: str) -> None:
     if ours and (target.namespace, target.name) not in known:
         names = ", ".join(sorted(f"svc:{namespace}/{name}" for namespace, name in known)) or "none"
         raise ScenarioError(f"expected a Service of the scenario ({names}), got {target}", place=place)
+    return destination
 
 
 def _pod_of(name: str, workload: Workload, place: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.scenario.isolation import SHARED, isolate
 from cilium_e2e.scenario.model import PodDecl, Workload
+from cilium_e2e.scenario.residents import Quarter, Resident, Residents
 from cilium_e2e.scenario.templates import fill
 from cilium_e2e.scenario.workload import (
     PodSpec,
@@ -148,82 +149,42 @@ class Stage:
         return str(pod["spec"].get("nodeName", ""))
 
 
-@contextmanager
-def stage(
-    cluster: Cluster,
-    kube: Kube,
-    workload: Workload,
-    *,
-    image: str,
-    worker: str = "main",
-    isolated: bool = True,
-) -> Iterator[Stage]:
-    """Deploy a workload for a block.
-
-    Isolated, its namespaces are ``ce2e-<worker>-<name>-<random>``. Otherwise they are named as written; those
-    that are there already stay, and only the pods and Services in them are removed.
-
-    Raises:
-        WaitTimeout, EnforcementNotProven: it did not come up.
-        KubeError: the API server refuses a part of it.
-    """
-    suffix = f"{worker}-{secrets.token_hex(2)}" if isolated else ""
-    names = {
-        name: f"ce2e-{worker}-{name}-{suffix[-4:]}" if isolated else name for name in workload.namespaces
-    }
-    nodes = [node.name for node in cluster.info.nodes]
-    first = workload.pods[0].node if workload.pods else ""
-    near = _first_node(first, nodes)
-    pods = {pod.key: _spec(pod, nodes, near, pinned=place == 0) for place, pod in enumerate(workload.pods)}
-    with ExitStack() as stack:
-        for name, labels in workload.namespaces.items():
-            if not isolated and kube.find(Ref("v1", "Namespace", names[name])) is not None:
-                stack.callback(_clear, kube, workload, name)
-            else:
-                stack.enter_context(namespace(kube, names[name], labels))
-        for name in workload.namespaces:
-            services = [
-                ServiceSpec(one.name, one.selector, one.ports, one.targets, one.headless)
-                for one in workload.services
-                if one.namespace == name
-            ]
-            here = [pods[pod.key] for pod in workload.pods if pod.namespace == name]
-            if here or services:
-                start(kube, names[name], here, services, image=image)
-        wanted = {
-            names[name]: [pod.name for pod in workload.pods if pod.namespace == name]
-            for name in workload.namespaces
-        }
-        await_pods(cluster, kube, {name: found for name, found in wanted.items() if found})
-        yield Stage(workload, names, suffix, pods, cluster, kube, image)
-
-
 class Stages:
     """The stages of a worker: equal workloads share one, and few are up at the same time.
 
     Args:
         cluster, kube, image: where and with what.
-        worker: the worker's name, part of its namespaces' names.
+        residents: starts workloads that are isolated, and may have them from an earlier run.
+        worker: the worker's name, part of the names of cluster-wide objects.
         keep: how many isolated stages stay up; what was used longest ago goes first.
     """
 
-    def __init__(self, cluster: Cluster, kube: Kube, *, image: str, worker: str, keep: int = 3) -> None:
+    def __init__(
+        self, cluster: Cluster, kube: Kube, residents: Residents, *, image: str, worker: str, keep: int = 3
+    ) -> None:
         self._cluster = cluster
         self._kube = kube
+        self._residents = residents
         self._image = image
         self._worker = worker
         self._keep = keep
-        self._open: dict[str, tuple[Stage, ExitStack]] = {}
+        self._open: dict[str, tuple[Stage, Resident]] = {}
 
     @contextmanager
     def on(self, workload: Workload, *, isolated: bool) -> Iterator[Stage]:
         """A stage for one scenario.
 
-        Whoever leaves it in another state than it was in raises, and the stage is not used again. One that
-        is not isolated is removed at once.
+        Isolated, its namespaces are the worker's own. Otherwise they are named as written; those that are
+        there already stay, and only the pods and Services in them are removed, at once.
+
+        Whoever leaves an isolated one in another state than it was in raises, and it is not used again.
+
+        Raises:
+            WaitTimeout, EnforcementNotProven: it did not come up.
+            KubeError: the API server refuses a part of it.
         """
         if not isolated:
-            with self._make(workload, isolated=False) as made:
+            with self._as_written(workload) as made:
                 yield made
             return
         key = workload.key
@@ -231,13 +192,12 @@ class Stages:
         if found is None:
             while len(self._open) >= self._keep:
                 _, oldest = self._open.pop(next(iter(self._open)))
-                oldest.close()
-            stack = ExitStack()
-            found = stack.enter_context(self._make(workload, isolated=True)), stack
+                self._residents.down(oldest, rest=False)
+            found = self._isolated(workload)
         try:
             yield found[0]
         except (ClusterStateError, KeyboardInterrupt):
-            found[1].close()
+            self._residents.down(found[1], rest=False)
             raise
         except BaseException:
             self._open[key] = found
@@ -245,20 +205,62 @@ class Stages:
         self._open[key] = found
 
     def close(self) -> None:
-        """Remove them all."""
+        """Let go of them all."""
         while self._open:
-            _, stack = self._open.popitem()[1]
-            stack.close()
+            _, (_, resident) = self._open.popitem()
+            self._residents.down(resident, rest=True)
 
-    def _make(self, workload: Workload, *, isolated: bool) -> Any:
-        return stage(
-            self._cluster,
-            self._kube,
-            workload,
-            image=self._image,
-            worker=self._worker,
-            isolated=isolated,
+    def _isolated(self, workload: Workload) -> tuple[Stage, Resident]:
+        pods = self._pods(workload)
+        purpose = f"s{hashlib.sha256(workload.key.encode()).hexdigest()[:6]}"
+        resident = self._residents.up(purpose, _layout(workload, pods))
+        suffix = f"{self._worker}-{resident.group}"
+        return self._stage(workload, resident.names, suffix, pods), resident
+
+    @contextmanager
+    def _as_written(self, workload: Workload) -> Iterator[Stage]:
+        pods = self._pods(workload)
+        with ExitStack() as stack:
+            for name, quarter in _layout(workload, pods).items():
+                if self._kube.find(Ref("v1", "Namespace", name)) is not None:
+                    stack.callback(_clear, self._kube, workload, name)
+                else:
+                    stack.enter_context(namespace(self._kube, name, quarter.labels))
+                if quarter.pods or quarter.services:
+                    start(self._kube, name, quarter.pods, quarter.services, image=self._image)
+            wanted: dict[str, list[str]] = {}
+            for pod in workload.pods:
+                wanted.setdefault(pod.namespace, []).append(pod.name)
+            await_pods(self._cluster, self._kube, wanted)
+            yield self._stage(workload, {name: name for name in workload.namespaces}, "", pods)
+
+    def _stage(
+        self, workload: Workload, names: Mapping[str, str], suffix: str, pods: Mapping[str, PodSpec]
+    ) -> Stage:
+        return Stage(workload, names, suffix, pods, self._cluster, self._kube, self._image)
+
+    def _pods(self, workload: Workload) -> dict[str, PodSpec]:
+        nodes = [node.name for node in self._cluster.info.nodes]
+        near = _first_node(workload.pods[0].node if workload.pods else "", nodes)
+        return {
+            pod.key: _spec(pod, nodes, near, pinned=place == 0) for place, pod in enumerate(workload.pods)
+        }
+
+
+def _layout(workload: Workload, pods: Mapping[str, PodSpec]) -> dict[str, Quarter]:
+    """What is in which namespace."""
+    return {
+        name: Quarter(
+            [pods[pod.key] for pod in workload.pods if pod.namespace == name],
+            [
+                ServiceSpec(one.name, one.selector, one.ports, one.targets, one.headless)
+                for one in workload.services
+                if one.namespace == name
+            ],
+            labels,
         )
+        for name, labels in workload.namespaces.items()
+    }
 
 
 def _clear(kube: Kube, workload: Workload, name: str) -> None:

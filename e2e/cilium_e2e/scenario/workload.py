@@ -44,7 +44,9 @@ class ServiceSpec:
     headless: bool = False
 
 
-def namespace_object(name: str, labels: Mapping[str, str] = _NO_LABELS) -> Object:
+def namespace_object(
+    name: str, labels: Mapping[str, str] = _NO_LABELS, annotations: Mapping[str, str] = _NO_LABELS
+) -> Object:
     """A namespace for agents; their pods satisfy the strictest of the Pod Security levels."""
     own = {
         "app.kubernetes.io/managed-by": "cilium-e2e",
@@ -53,7 +55,11 @@ def namespace_object(name: str, labels: Mapping[str, str] = _NO_LABELS) -> Objec
     return {
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": name, "labels": {**own, **labels}},
+        "metadata": {
+            "name": name,
+            "labels": {**own, **labels},
+            **({"annotations": dict(annotations)} if annotations else {}),
+        },
     }
 
 
@@ -64,18 +70,28 @@ def namespace(kube: Kube, name: str, labels: Mapping[str, str] = _NO_LABELS) -> 
     Raises:
         WaitTimeout: it did not become usable.
     """
-    kube.apply(namespace_object(name, labels))
     try:
-        # Pods are refused until the namespace's default service account exists.
-        kube.wait(
-            Ref("v1", "ServiceAccount", "default", name),
-            lambda found: found[0] if found else None,
-            timeout_s=READY_TIMEOUT_S,
-            what=f"the default service account of {name}",
-        )
+        make_namespace(kube, name, labels)
         yield name
     finally:
-        kube.delete(Ref("v1", "Namespace", name))
+        delete_namespace(kube, name)
+
+
+def make_namespace(kube: Kube, name: str, labels: Mapping[str, str] = _NO_LABELS) -> None:
+    """Apply a namespace, and wait until pods can be created in it; raises as :func:`namespace`."""
+    kube.apply(namespace_object(name, labels))
+    # Pods are refused until the namespace's default service account exists.
+    kube.wait(
+        Ref("v1", "ServiceAccount", "default", name),
+        lambda found: found[0] if found else None,
+        timeout_s=READY_TIMEOUT_S,
+        what=f"the default service account of {name}",
+    )
+
+
+def delete_namespace(kube: Kube, name: str) -> None:
+    """Ask for the end of a namespace and all that is in it."""
+    kube.delete(Ref("v1", "Namespace", name))
 
 
 def deploy(
@@ -116,17 +132,7 @@ def start(
             }
         )
     kube.apply_all(pod_object(name, spec, image=image) for spec in pods)
-    kube.apply_all(
-        service(
-            name,
-            spec.name,
-            selector=spec.selector,
-            ports=spec.ports,
-            headless=spec.headless,
-            target_ports=spec.targets,
-        )
-        for spec in services
-    )
+    kube.apply_all(service_object(name, spec) for spec in services)
 
 
 def pod_object(namespace: str, spec: PodSpec, *, image: str) -> Object:
@@ -139,6 +145,18 @@ def pod_object(namespace: str, spec: PodSpec, *, image: str) -> Object:
         node=spec.node,
         image=image,
         service_account=spec.service_account,
+    )
+
+
+def service_object(namespace: str, spec: ServiceSpec) -> Object:
+    """The Service that a spec stands for."""
+    return service(
+        namespace,
+        spec.name,
+        selector=spec.selector,
+        ports=spec.ports,
+        headless=spec.headless,
+        target_ports=spec.targets,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cilium_e2e.cluster.container_exec import Containers
 from cilium_e2e.cluster.engine import Engine
 from cilium_e2e.cluster.live import LiveCluster
+from cilium_e2e.cluster.node_console import COMMAND, NodeConsoles
 from cilium_e2e.flux import reconcile
 from cilium_e2e.flux.server import ArtifactServer
 from cilium_e2e.kube import Kube
@@ -40,6 +41,9 @@ def attach(handle: Handle, options: Options) -> LiveCluster:
         reconcile.wait_layers(kube, plan, timeout_s=options.timeout_s, progress=lambda _: None)
         return revision
 
-    # Looked for only by a worker that probes from outside: most do not.
-    containers = Containers(Engine) if handle.info.backend is Backend.KIND else None
-    return LiveCluster(handle.info, transport, publisher=republish, containers=containers)
+    if handle.info.backend is not Backend.KIND:
+        return LiveCluster(handle.info, transport, publisher=republish)
+    containers = Containers(Engine)
+    # kind names a node's container as the node.
+    consoles = NodeConsoles(lambda node: containers.exec(node, COMMAND))
+    return LiveCluster(handle.info, transport, publisher=republish, containers=containers, consoles=consoles)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cilium_e2e.kube import FIELD_MANAGER, Kube
 from cilium_e2e.model import KubeError, Object, Ref
+from cilium_e2e.scenario.residents import RESTS
 from cilium_e2e.session.timeline import Say
 
 _NAMESPACES = "app.kubernetes.io/managed-by=cilium-e2e"
@@ -15,7 +16,7 @@ _CLUSTER_WIDE = Ref("cilium.io/v2", "CiliumClusterwideNetworkPolicy")
 def clear(kube: Kube, *, keep: str, say: Say, timeout_s: float) -> None:
     """Delete the namespaces and cluster-wide policies of earlier runs, and wait until they are gone.
 
-    Only for a cluster that nobody else uses: whatever is ours on it must be a dead run's.
+    Only for a cluster that nobody else uses: whatever is ours on it must be a dead run's, or rests.
 
     Args:
         kube: the cluster's API.
@@ -29,7 +30,7 @@ def clear(kube: Kube, *, keep: str, say: Say, timeout_s: float) -> None:
     found = [
         ref
         for ref in (
-            *_refs(Ref("v1", "Namespace"), kube.list_all(Ref("v1", "Namespace"), label_selector=_NAMESPACES)),
+            *_refs(Ref("v1", "Namespace"), [space for space in _namespaces(kube) if not _rests(space)]),
             *_refs(_CLUSTER_WIDE, [policy for policy in _policies(kube) if _ours(policy)]),
         )
         if ref.name != keep
@@ -41,6 +42,14 @@ def clear(kube: Kube, *, keep: str, say: Say, timeout_s: float) -> None:
         kube.wait(
             ref, lambda left: None if left else True, timeout_s=timeout_s, what=f"the old {ref} to be gone"
         )
+
+
+def _namespaces(kube: Kube) -> list[Object]:
+    return kube.list_all(Ref("v1", "Namespace"), label_selector=_NAMESPACES)
+
+
+def _rests(namespace: Object) -> bool:
+    return RESTS in (namespace["metadata"].get("annotations") or {})
 
 
 def _policies(kube: Kube) -> list[Object]:

@@ -9,8 +9,7 @@ from cilium_e2e.kube import Kube
 from cilium_e2e.model import Backend, Ref, Target
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
-from cilium_e2e.scenario import PodSpec, deploy, enforce, isolate, judge, remove, require
-from cilium_e2e.session import Handle
+from cilium_e2e.scenario import PodSpec, Quarter, Residents, enforce, isolate, judge, remove, require
 from cilium_e2e.suites.demo import ALLOWED_PORT, DEMO_POLICY, OTHER_PORT, Demo, check, demo_policy
 
 SETTLED_WITHIN_S = 30.0
@@ -31,19 +30,17 @@ def settles(cluster: LiveCluster) -> Callable[[Callable[[], list[str]]], None]:
     return wait
 
 
-@pytest.fixture(scope="module")
-def demo_workload(
-    cluster: LiveCluster, kube: Kube, handle: Handle, make_namespace: Callable[[str], str]
-) -> tuple[Target, Target, Target]:
+@pytest.fixture(scope="session")
+def demo_workload(residents: Residents) -> tuple[Target, Target, Target]:
     """Pods demo, frontend and other, as the README's policy speaks of them; no policy yet."""
-    name = make_namespace("demo")
     ports = (Port(ALLOWED_PORT), Port(OTHER_PORT))
     specs = [
         PodSpec("demo", {"app": "demo"}, ports),
         PodSpec("frontend", {"app": "frontend"}),
         PodSpec("other", {"app": "other"}),
     ]
-    demo, frontend, other = deploy(cluster, kube, name, specs, image=handle.agent_image)
+    name = residents.up("demo", {"demo": Quarter(specs)}).names["demo"]
+    demo, frontend, other = (Target.pod(name, spec.name) for spec in specs)
     return demo, frontend, other
 
 

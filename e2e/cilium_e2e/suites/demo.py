@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cilium_e2e.model import Destination, Expectation, Object, PolicyRef, Probe, Proof, Protocol, Target
 from cilium_e2e.repository import Repository
-from cilium_e2e.scenario import Check, Judgement
+from cilium_e2e.scenario import SILENCE_S, Check, Judgement
 
 ALLOWED_PORT = 8080
 OTHER_PORT = 8081
@@ -36,7 +36,7 @@ class Demo:
 
 def check(source: Target, target: Target, port: int, outcome: str) -> Check:
     """One TCP probe, its expected outcome, and that it is the target itself that answers."""
-    probe = Probe.to(source, Destination(target, port, Protocol.TCP))
+    probe = Probe.to(source, Destination(target, port, Protocol.TCP), timeout_s=SILENCE_S)
     answered_by = frozenset({str(target)}) if outcome == "connected" else frozenset()
     return Check(probe, Expectation(outcome), answered_by)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from cilium_e2e.cluster.agents import CiliumAgents, parse_endpoint, parse_policies
+from cilium_e2e.cluster.node_console import NodeConsoles
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import ClusterStateError, Endpoint, KubeError, Object
 from support.memory import FakeExec, MemoryTransport, pod
@@ -15,6 +17,18 @@ from support.recordings import FOLDER, items, recorded
 
 UID = "c81ece38-17b2-462a-ac67-56e4e630203d"
 DEMO = recorded("cilium-dbg-endpoint-list-demo-policy")
+
+
+class Answering(FakeExec):
+    """A stream that answers each question by itself."""
+
+    def __init__(self, answers: Mapping[str, str]) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def send_line(self, line: str) -> None:
+        super().send_line(line)
+        self.lines.append(self._answers[line])
 
 
 def demo() -> dict[str, Endpoint]:
@@ -141,28 +155,49 @@ class TestAsking:
         with pytest.raises(KubeError, match="no exec for you"):
             agents.policies(agents.pods()[0])
 
-    def test_all_is_asked_in_one_exec(self) -> None:
+    def test_state_and_datapath_take_one_exec_each(self) -> None:
         agents, api = self.agents(agent_pod("a", "n1"))
         rules, _, _ = (FOLDER / "cilium-dbg-policy-get.txt").read_text().rpartition("Revision: ")
-        documents = [{"policy": rules, "revision": 4}, DEMO, {"10.0.0.1/32": ["identity=7"]}, None]
+        answers = [[{"policy": rules, "revision": 4}, DEMO], [{"10.0.0.1/32": ["identity=7"]}, None]]
         scripts: list[str] = []
 
         def answer(ref: Any, container: str, command: Any) -> FakeExec:
             scripts.append(command[-1])
-            return FakeExec(*"\n".join(json.dumps(d, indent=1) for d in documents).splitlines())
+            return FakeExec(*"\n".join(json.dumps(d, indent=1) for d in answers.pop(0)).splitlines())
 
         api.on_exec = answer
-        state = agents.state(agents.pods()[0])
+        agent = agents.pods()[0]
+        state, datapath = agents.state(agent), agents.datapath(agent)
         assert (state.policies.revision, state.policies.uids) == (4, {UID})
         assert '"any:app": "frontend"' in state.policies.rules[UID]
-        assert (len(state.endpoints), state.ipcache, state.frontends) == (9, {"10.0.0.1": 7}, [])
-        (script,) = scripts
-        assert script.index("policy get") < script.index("endpoint list"), (
-            "endpoints may be newer, never older"
+        assert (len(state.endpoints), datapath.ipcache, datapath.frontends) == (9, {"10.0.0.1": 7}, [])
+        first, second = (script.splitlines() for script in scripts)
+        assert first == ["set -e", "cilium-dbg policy get -o json", "cilium-dbg endpoint list -o json"], (
+            "endpoints may be newer than the repository, never older"
         )
+        assert second == ["set -e", "cilium-dbg bpf ipcache list -o json", "cilium-dbg service list -o json"]
 
-    @pytest.mark.parametrize("answer", ["{}", "[] [] [] [] []", "[] what"])
+    def test_where_there_are_consoles_they_are_asked(self) -> None:
+        rules, _, _ = (FOLDER / "cilium-dbg-policy-get.txt").read_text().rpartition("Revision: ")
+        said = {
+            "get policy": {"policy": rules, "revision": 4},
+            "get endpoint": DEMO,
+            "get service": [],
+            "dbg bpf ipcache list": {"10.0.0.1/32": ["identity=7"]},
+        }
+        stream = Answering({question: f"= {json.dumps(answer)}" for question, answer in said.items()})
+        _, api = self.agents(agent_pod("a", "n1"))
+        consoles = NodeConsoles(lambda node: stream)
+        agents = CiliumAgents(Kube(api, clock=api.clock), "cilium", consoles)
+        api.on_exec = lambda ref, container, command: pytest.fail(f"an exec of {command}")
+        agent = agents.pods()[0]
+        assert agents.state(agent).policies.uids == {UID}
+        assert agents.policies(agent).revision == 4
+        assert len(agents.endpoints(agent)) == 9
+        assert agents.datapath(agent).ipcache == {"10.0.0.1": 7}
+
+    @pytest.mark.parametrize("answer", ["{}", "[] [] []", "[] what"])
     def test_an_agent_that_says_something_else(self, answer: str) -> None:
         agents, _ = self.agents(agent_pod("a", "n1"), answer=answer)
-        with pytest.raises(ClusterStateError, match=r"cilium-dbg in Pod cilium/a: expected (4 )?JSON"):
+        with pytest.raises(ClusterStateError, match=r"cilium-dbg in Pod cilium/a: expected (2 )?JSON"):
             agents.state(agents.pods()[0])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cilium_e2e.cluster import enforcement as enforcement_module
-from cilium_e2e.cluster.agents import AgentPod, AgentPolicies, AgentState
+from cilium_e2e.cluster.agents import AgentDatapath, AgentPod, AgentPolicies, AgentState
 from cilium_e2e.cluster.datapath import Backend, Frontend
 from cilium_e2e.cluster.enforcement import Enforcement
 from cilium_e2e.kube import Kube
@@ -72,27 +72,41 @@ class Agent:
 
 
 class FakeAgents:
-    """The surface of ``CiliumAgents`` that proofs use; ``steps`` run one before each look."""
+    """The surface of ``CiliumAgents`` that proofs use; ``steps`` run one before each look at policies."""
 
     def __init__(self, *agents: Agent) -> None:
         self.agents = {agent.node: agent for agent in agents}
         self.steps: list[Callable[[], object]] = []
         self.listing: Exception | None = None
+        self._moved = False
 
     def each(self, ask: Callable[[AgentPod], Any]) -> list[Any]:
-        if self.steps:
-            self.steps.pop(0)()
+        self._moved = False
+        if self.listing:
+            self._move()
         if self.listing:
             raise self.listing
         return [ask(AgentPod(Ref("v1", "Pod", node, "cilium"), node)) for node in self.agents]
 
+    def _move(self) -> None:
+        if self.steps and not self._moved:
+            self.steps.pop(0)()
+        self._moved = True
+
     def state(self, agent: AgentPod) -> AgentState:
+        self._move()
         found = self.agents[agent.node]
         if found.silent:
             raise found.silent
         rules = {uid: found.rules.get(uid, f"rules of {uid}") for uid in found.uids}
         policies = AgentPolicies(found.revision, frozenset(found.uids), rules)
-        return AgentState(policies, list(found.endpoints.values()), found.ipcache, found.frontends)
+        return AgentState(policies, list(found.endpoints.values()))
+
+    def datapath(self, agent: AgentPod) -> AgentDatapath:
+        found = self.agents[agent.node]
+        if found.silent:
+            raise found.silent
+        return AgentDatapath(dict(found.ipcache), list(found.frontends))
 
 
 @pytest.fixture

@@ -484,8 +484,10 @@ class TestAgents:
         def answer(ref: Ref, container: str, command: Any) -> FakeExec:
             if "endpoint" in command:
                 return FakeExec(*endpoints.splitlines())
+            if "ipcache" in command[-1]:
+                return FakeExec(ipcache, "[]")
             policies = json.dumps({"policy": rules, "revision": 4})
-            return FakeExec(policies, *endpoints.splitlines(), ipcache, "[]")
+            return FakeExec(policies, *endpoints.splitlines())
 
         api.on_exec = answer
 

@@ -6,6 +6,7 @@ import pytest
 
 from cilium_e2e.kube import FIELD_MANAGER, Kube
 from cilium_e2e.model import KubeError, Object, Ref, WaitTimeout
+from cilium_e2e.scenario.residents import RESTS
 from cilium_e2e.session import leftovers
 from support.memory import MemoryTransport
 
@@ -50,6 +51,14 @@ def test_namespaces_and_policies_of_earlier_runs_go(api: MemoryTransport) -> Non
         "  left by an earlier run, deleted: Namespace ce2e-gw0-demo",
         "  left by an earlier run, deleted: CiliumClusterwideNetworkPolicy left",
     ]
+
+
+def test_what_rests_for_the_next_run_stays(api: MemoryTransport) -> None:
+    resting = namespace("ce2e-gw0-reach-1234", OURS)
+    resting["metadata"]["annotations"] = {RESTS: "abc"}
+    api.put(resting)
+    clear(api)
+    assert names(api, Ref("v1", "Namespace")) == {"ce2e-hosts", "default", "ce2e-gw0-reach-1234"}
 
 
 def test_a_second_time_there_is_nothing_to_do(api: MemoryTransport) -> None:

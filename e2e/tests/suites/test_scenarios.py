@@ -16,6 +16,7 @@ from cilium_e2e.model import Evidence
 from cilium_e2e.plugin.requirements import known_names
 from cilium_e2e.scenario import Lab
 from cilium_e2e.scenario.files import load_scenarios
+from cilium_e2e.scenario.residents import Residents
 from cilium_e2e.scenario.runner import run
 from cilium_e2e.scenario.stage import Stages
 from support.enforcing import EnforcingCluster
@@ -45,7 +46,8 @@ def test_each_step_expects_something_of_its_own():
 @pytest.fixture(scope="module")
 def worker():
     cluster = EnforcingCluster(strict=True)
-    stages = Stages(cluster, cluster.api, image="python:x", worker="gw0")
+    residents = Residents(cluster, cluster.api, image="python:x", worker="gw0", keep=False)
+    stages = Stages(cluster, cluster.api, residents, image="python:x", worker="gw0")
     yield cluster, stages
     stages.close()
 

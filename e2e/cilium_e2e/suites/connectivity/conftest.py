@@ -10,7 +10,7 @@ from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Object, Ref, Target
 from cilium_e2e.probe import service
-from cilium_e2e.scenario import PodSpec, deploy
+from cilium_e2e.scenario import PodSpec, Quarter, Residents
 from cilium_e2e.session import Handle
 from cilium_e2e.suites.connectivity.reach import SERVED, SERVERS, Expose, Grid, Pod, await_backends
 
@@ -28,14 +28,11 @@ def pod_of(kube: Kube) -> Callable[[Target, str], Pod]:
 
 @pytest.fixture(scope="session")
 def grid(
-    cluster: LiveCluster,
-    kube: Kube,
     handle: Handle,
-    make_namespace: Callable[[str], str],
+    residents: Residents,
     pod_of: Callable[[Target, str], Pod],
 ) -> Grid:
     """Servers and clients, one of each on every node, and two of each at least; one grid a worker."""
-    namespace = make_namespace("reach")
     nodes = [node.name for node in handle.info.nodes]
     nodes *= 2 if len(nodes) == 1 else 1
     specs = [
@@ -43,8 +40,8 @@ def grid(
         for role in ("server", "client")
         for number, node in enumerate(nodes)
     ]
-    targets = deploy(cluster, kube, namespace, specs, image=handle.agent_image)
-    pods = [pod_of(target, spec.node) for target, spec in zip(targets, specs, strict=True)]
+    namespace = residents.up("reach", {"reach": Quarter(specs)}).names["reach"]
+    pods = [pod_of(Target.pod(namespace, spec.name), spec.node) for spec in specs]
     return Grid(namespace, tuple(pods[: len(nodes)]), tuple(pods[len(nodes) :]))
 
 

@@ -104,6 +104,7 @@ def test_to_the_world(lab: Lab, cluster: LiveCluster, grid: Grid) -> None:
     )
 
 
+@pytest.mark.tier("full")
 def test_fragmented_echoes_are_dropped(lab: Lab, grid: Grid) -> None:
     """Finding: Cilium does not support ICMP echoes that are larger than the MTU, and drops their fragments.
 

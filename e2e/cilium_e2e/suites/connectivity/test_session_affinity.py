@@ -39,7 +39,11 @@ def frontends(clients: int, backends: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "target"), [(Protocol.TCP, TCP), (Protocol.UDP, UDP)], ids=["TCP", "UDP"]
+    ("protocol", "target"),
+    [
+        pytest.param(Protocol.TCP, TCP, id="TCP"),
+        pytest.param(Protocol.UDP, UDP, id="UDP", marks=pytest.mark.tier("full")),
+    ],
 )
 def test_a_client_stays_with_one_backend(
     lab: Lab, kube: Kube, grid: Grid, expose: Expose, settles: Settles, protocol: Protocol, target: int

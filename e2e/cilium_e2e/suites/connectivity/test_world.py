@@ -54,6 +54,7 @@ def test_nodes_reach_the_world(lab: Lab, cluster: LiveCluster) -> None:
     )
 
 
+@pytest.mark.tier("full")
 def test_the_world_reaches_pods_through_services_only(
     lab: Lab, cluster: LiveCluster, grid: Grid, expose: Expose
 ) -> None:

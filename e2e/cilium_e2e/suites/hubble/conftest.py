@@ -1,21 +1,18 @@
 """Fixtures of the Hubble suite: one scene for all of a worker's tests."""
 
-from collections.abc import Callable
-
 import pytest
 
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Ref, Target
-from cilium_e2e.scenario import PodSpec, ServiceSpec, deploy
+from cilium_e2e.scenario import PodSpec, Quarter, Residents, ServiceSpec
 from cilium_e2e.session import Handle
 from cilium_e2e.suites.hubble.scene import PORTS, SERVICE, WORKLOAD, Scene, deployment, pod_of
 
 
 @pytest.fixture(scope="session")
-def scene(cluster: LiveCluster, kube: Kube, handle: Handle, make_namespace: Callable[[str], str]) -> Scene:
+def scene(cluster: LiveCluster, kube: Kube, handle: Handle, residents: Residents) -> Scene:
     """A client, servers beside it and on another node, and one that a Deployment owns; no policy."""
-    namespace = make_namespace("hubble")
     # Workers first: where there is a choice, control planes have enough to do.
     nodes = sorted(cluster.info.nodes, key=lambda node: (node.role != "worker", node.name))
     here, there = nodes[0].name, nodes[min(1, len(nodes) - 1)].name
@@ -25,9 +22,9 @@ def scene(cluster: LiveCluster, kube: Kube, handle: Handle, make_namespace: Call
         PodSpec("near", {"app": "near", **servers}, PORTS, here),
         PodSpec("far", {"app": "far", **servers}, PORTS, there),
     ]
-    client, near, far = deploy(
-        cluster, kube, namespace, specs, [ServiceSpec(SERVICE, servers, PORTS)], image=handle.agent_image
-    )
+    quarter = Quarter(specs, [ServiceSpec(SERVICE, servers, PORTS)])
+    namespace = residents.up("hubble", {"hubble": quarter}).names["hubble"]
+    client, near, far = (Target.pod(namespace, spec.name) for spec in specs)
     kube.apply(deployment(namespace, WORKLOAD, _hostname(kube, here), image=handle.agent_image))
     web = pod_of(kube, namespace, f"app={WORKLOAD}")
     cluster.prove((), [str(web)])

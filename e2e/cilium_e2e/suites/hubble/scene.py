@@ -21,7 +21,7 @@ from cilium_e2e.model import (
     Target,
 )
 from cilium_e2e.probe import Port, pod_spec
-from cilium_e2e.scenario import Check, Judgement, Lab
+from cilium_e2e.scenario import SILENCE_S, Check, Judgement, Lab
 
 TCP = UDP = 8080
 OTHER_TCP = 8081
@@ -66,7 +66,7 @@ def check(
     protocol: Protocol = Protocol.TCP,
     outcome: str = "connected",
     *,
-    timeout_s: float = 1.0,
+    timeout_s: float = SILENCE_S,
 ) -> Check:
     """A probe and its outcome; where the target is a pod that names itself, it is the one who answers."""
     probe = Probe.to(source, Destination(target, port, protocol), timeout_s=timeout_s)

@@ -22,7 +22,7 @@ from cilium_e2e.model import Destination, Direction, Expectation, Flow, Probe, P
 from cilium_e2e.scenario import Check, Lab, ticks
 from cilium_e2e.suites.hubble.scene import OTHER_TCP, TCP, Scene, app, check, cilium_policy, flows_of, on
 
-pytestmark = pytest.mark.requires("hubble-relay")
+pytestmark = [pytest.mark.requires("hubble-relay"), pytest.mark.tier("full")]
 
 PROBES = 20
 COUNTED_WITHIN_S = 15.0

@@ -121,9 +121,10 @@ def test_the_nodes_own_traffic_is_seen_as_the_hosts(lab: Lab, cluster: LiveClust
     to_host = check(scene.near, node, HOST_TCP)
     from_host = check(node, scene.near)
     judgement, flows = lab.witness([to_host, from_host], hold=0)
+    endpoints = cluster.endpoints()
     request, _ = both_ways(lab, judgement, to_host.probe.id, flows)
-    assert_peer(request.source, scene.near, cluster.endpoints())
+    assert_peer(request.source, scene.near, endpoints)
     assert "reserved:host" in request.destination.labels, request
     request, _ = both_ways(lab, judgement, from_host.probe.id, flows)
     assert "reserved:host" in request.source.labels, request
-    assert_peer(request.destination, scene.near, cluster.endpoints())
+    assert_peer(request.destination, scene.near, endpoints)

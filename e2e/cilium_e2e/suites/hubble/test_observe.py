@@ -76,6 +76,7 @@ def test_observe_as_written_shows_flows(hubble: Hubble) -> None:
     assert flows, lines
 
 
+@pytest.mark.tier("full")
 def test_observe_shows_dependencies(
     hubble: Hubble, probed: tuple[Judgement, Probe, Probe, list[Flow]], scene: Scene
 ) -> None:
@@ -89,6 +90,7 @@ def test_observe_shows_dependencies(
         assert {flow.uuid for flow in mine} <= uuids
 
 
+@pytest.mark.tier("full")
 def test_observe_type_drop_shows_no_dependencies(
     hubble: Hubble, probed: tuple[Judgement, Probe, Probe, list[Flow]], scene: Scene
 ) -> None:

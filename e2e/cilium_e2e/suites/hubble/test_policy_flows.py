@@ -6,7 +6,7 @@ import pytest
 
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.hubble import DROP, POLICY_VERDICT, Wanted
-from cilium_e2e.model import Direction, DropReason, FlowVerdict, Object, Protocol, Target
+from cilium_e2e.model import Direction, DropReason, Endpoint, FlowVerdict, Object, Protocol, Target
 from cilium_e2e.scenario import Check, Lab
 from cilium_e2e.suites.hubble.scene import (
     OTHER_TCP,
@@ -53,14 +53,16 @@ def _control(lab: Lab, *checks: Check) -> None:
     lab.judge([check(p.source, p.target, p.port, p.protocol) for p in probes], hold=0)
 
 
-def _assert_ends(lab: Lab, flow_of: tuple[Target, Target], cluster: LiveCluster) -> None:
+def _assert_ends(lab: Lab, flow_of: tuple[Target, Target], endpoints: Sequence[Endpoint]) -> None:
     flow = lab.evidence.flows[-1]
-    assert_peer(flow.source, flow_of[0], cluster.endpoints())
-    assert_peer(flow.destination, flow_of[1], cluster.endpoints())
+    for peer, pod in zip((flow.source, flow.destination), flow_of, strict=True):
+        assert_peer(peer, pod, endpoints)
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-@pytest.mark.parametrize("kind", ["CiliumNetworkPolicy", "NetworkPolicy"])
+@pytest.mark.parametrize(
+    "kind", ["CiliumNetworkPolicy", pytest.param("NetworkPolicy", marks=pytest.mark.tier("full"))]
+)
 def test_a_verdict_names_the_policy_that_allowed_it(
     lab: Lab, cluster: LiveCluster, scene: Scene, kind: str, direction: Direction
 ) -> None:
@@ -77,6 +79,7 @@ def test_a_verdict_names_the_policy_that_allowed_it(
     _control(lab, *denied)
     with lab.in_force([_policy(kind, direction, scene.namespace)], [*map(str, pair)]) as held:
         judgement, flows = lab.witness([allowed, *denied], hold=0)
+    endpoints = cluster.endpoints()
     verdict = lab.flow(
         judgement,
         allowed.probe.id,
@@ -87,7 +90,7 @@ def test_a_verdict_names_the_policy_that_allowed_it(
     )
     assert verdict.policies == (held.ref,)
     assert on(verdict) == scene.nodes[scene.near if direction is Direction.INGRESS else scene.client]
-    _assert_ends(lab, pair, cluster)
+    _assert_ends(lab, pair, endpoints)
     for entry in denied:
         for event_type in (POLICY_VERDICT, DROP):
             dropped = lab.flow(
@@ -103,7 +106,7 @@ def test_a_verdict_names_the_policy_that_allowed_it(
             )
             assert dropped.policies == (), "no rule denied it, so there is nobody to name"
             assert dropped.destination.port == entry.probe.port
-            _assert_ends(lab, pair, cluster)
+            _assert_ends(lab, pair, endpoints)
         answered = [flow for flow in flows_of(judgement, entry.probe.id, flows) if flow.is_reply]
         assert answered == [], "what is denied has no answer"
 

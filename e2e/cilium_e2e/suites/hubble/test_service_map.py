@@ -16,7 +16,7 @@ from cilium_e2e.suites.hubble.scene import (
     cilium_policy,
 )
 
-pytestmark = pytest.mark.requires("hubble-relay")
+pytestmark = [pytest.mark.requires("hubble-relay"), pytest.mark.tier("full")]
 
 
 def test_the_service_map_is_what_was_probed(lab: Lab, scene: Scene) -> None:

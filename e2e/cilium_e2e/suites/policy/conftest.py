@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from cilium_e2e.cluster.live import LiveCluster
-from cilium_e2e.kube import Kube
-from cilium_e2e.scenario import deploy
+from cilium_e2e.model import Target
+from cilium_e2e.scenario import Quarter, Residents
 from cilium_e2e.session import Handle
-from cilium_e2e.suites.policy.stage import SERVICE, TRUSTED, Stage, X, nodes_of, pods
+from cilium_e2e.suites.policy.stage import SERVICE, Stage, X, nodes_of, pods
 
 
 @pytest.fixture(scope="session")
-def stage(cluster: LiveCluster, kube: Kube, handle: Handle, make_namespace: Callable[[str], str]) -> Stage:
+def stage(cluster: LiveCluster, handle: Handle, residents: Residents) -> Stage:
     """Three pods in one namespace and one in another, on two nodes where there are two; no policy."""
     if "hubble-relay" in handle.info.features:
         cluster.relay()  # before the first probe: the stream starts with what comes after it
     nodes = nodes_of(handle.info)
-    namespaces = {}
-    deployed = []
-    for space, specs in pods(*nodes).items():
-        name = namespaces[space] = make_namespace(f"policy-{space}")
-        if space == X:
-            kube.apply(
-                {
-                    "apiVersion": "v1",
-                    "kind": "ServiceAccount",
-                    "metadata": {"name": TRUSTED, "namespace": name},
-                    "automountServiceAccountToken": False,
-                }
-            )
-        services = [SERVICE] if space == X else []
-        deployed += deploy(cluster, kube, name, specs, services, image=handle.agent_image)
-    return Stage(handle.info, namespaces, nodes, tuple(deployed))
+    layout = {space: Quarter(specs, [SERVICE] if space == X else []) for space, specs in pods(*nodes).items()}
+    names = residents.up("policy", layout).names
+    deployed = tuple(
+        Target.pod(names[space], spec.name) for space, quarter in layout.items() for spec in quarter.pods
+    )
+    return Stage(handle.info, names, nodes, deployed)

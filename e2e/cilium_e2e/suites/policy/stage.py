@@ -31,7 +31,7 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.probe import Port
 from cilium_e2e.probe.places import ZONE
-from cilium_e2e.scenario import Check, PodSpec, ServiceSpec, isolate
+from cilium_e2e.scenario import SILENCE_S, Check, PodSpec, ServiceSpec, isolate
 from cilium_e2e.suites.policy.cases import Case, Row
 
 X, Y = "x", "y"
@@ -39,6 +39,7 @@ SERVER, NEAR, FAR, GUEST = "server", "near", "far", "guest"
 TRUSTED = "trusted"
 """The service account of ``x/far``."""
 
+_SLOW_S = 1.5
 WEB = Port(8080, "TCP", "web")
 PORTS = (
     WEB,
@@ -149,7 +150,9 @@ class Stage:
         source = self._target(Target.parse(row.source))
         written = Destination.parse(row.destination)
         destination = Destination(self._target(written.target), written.port, written.protocol)
-        probe = dataclasses.replace(Probe.to(source, destination), request=row.request)
+        # Proxies and resolvers take their time.
+        timeout_s = _SLOW_S if written.protocol in {Protocol.HTTP, Protocol.DNS} else SILENCE_S
+        probe = dataclasses.replace(Probe.to(source, destination, timeout_s=timeout_s), request=row.request)
         if row.request != Request():
             asked = " ".join(filter(None, (row.request.method, row.request.path, row.request.name)))
             probe = dataclasses.replace(probe, id=f"{probe.id} {asked}")
