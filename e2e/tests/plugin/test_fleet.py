@@ -386,24 +386,6 @@ def test_a_signal_while_clusters_are_made_deletes_what_there_is(nested, root, nu
     assert "blocked" not in nested.events
 
 
-def test_a_listing_says_what_would_run_where_and_why_not(nested, pair):
-    text = "@pytest.mark.requires('multi-node')\ndef test_two(): pass\ndef test_one(): pass\n"
-    (nested.pytester.path / "a.scenario.yaml").write_text("name: ours\nrequires: [ha]\n")
-    result = pair(text, "--collect-only", "-q")
-    assert result.ret == pytest.ExitCode.OK
-    assert nested.events == []
-    lines = [line for line in result.outlines if "@" in line or line.startswith("topology")]
-    assert lines == [
-        *("a.scenario.yaml::ours@ha", "test_nested.py::test_two@ha", "test_nested.py::test_one@ha"),
-        *("a.scenario.yaml::ours@single-node", "test_nested.py::test_two@single-node"),
-        "test_nested.py::test_one@single-node",
-        "topology ha: 3 would run, would be skipped: none",
-        "topology single-node: 1 would run, would be skipped: 2",
-        "  a.scenario.yaml::ours@single-node: topology single-node with this release has no ha",
-        "  test_nested.py::test_two@single-node: topology single-node with this release has no multi-node",
-    ]
-
-
 def test_a_test_is_chosen_by_the_name_it_has_everywhere(pair):
     result = pair(PLAIN, "--collect-only", "-q", "test_nested.py::test_where[2]")
     names = [line.partition("::")[2] for line in result.outlines if "::" in line]
