@@ -24,7 +24,7 @@ from cilium_e2e.repository import (
 from cilium_e2e.repository.tree import POLICY_KINDS
 
 ACTIONS = ("list", "delete", "sweep")
-_DEFAULT_WORKERS = "2"
+_DEFAULT_WORKERS = 2
 _SCENARIOS = ".scenario.yaml"
 _COLLECTED = (".py", ".fuzz", _SCENARIOS)
 # Options of pytest whose value may be a test; what follows them is theirs.
@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     _shared(run)
+    run.add_argument(
+        "--topology", action="append", default=[], metavar="NAME", help="repeatable, for several at once"
+    )
     run.add_argument("--backend", choices=options.BACKENDS, default="auto")
     run.add_argument("--list", action="store_true", help="show what would run, and run nothing")
     run.add_argument("--node-image", metavar="IMAGE", help="kind's node image")
@@ -117,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     clusters.add_argument("names", nargs="*", metavar="NAME", help="for delete")
     clusters.add_argument("--kind-bin", metavar="FILE", help="for delete and sweep; PATH by default")
     _shared(clusters)
+    clusters.add_argument("--topology", default=None, metavar="NAME")
     clusters.set_defaults(function=_clusters)
     verdicts.add_arguments(commands)
     faults.add_arguments(commands)
@@ -128,12 +132,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:
-    """Options that name the tree and the topology."""
+    """Options that name the tree, and where topologies are."""
     parser.add_argument("--repository", default=".", metavar="DIR")
     parser.add_argument("--path", default=None, metavar="P")
     parser.add_argument("--release", default=None, metavar="NS/NAME")
     parser.add_argument("--clusters", default=None, metavar="DIR")
-    parser.add_argument("--topology", default=None, metavar="NAME")
     parser.add_argument("--values", action="append", default=[], metavar="FILE")
 
 
@@ -144,7 +147,7 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
         rest = [*rest, "--collect-only", "-q", "-n", "0"]
     elif not any(word == "-n" or word.startswith(("-n", "--numprocesses")) for word in rest):
         # Workers cost more than a simulated cluster takes.
-        workers = "0" if given.backend == "simulated" else _DEFAULT_WORKERS
+        workers = "0" if given.backend == "simulated" else str(max(_DEFAULT_WORKERS, len(given.topology)))
         rest = ["-n", workers, *(["--dist", "worksteal"] if workers != "0" else []), *rest]
     rest = [word for word in rest if word != "--"]
     rest, chosen = _chosen(rest, suites)
@@ -215,7 +218,9 @@ def _scenario_folders(given: argparse.Namespace, suites: Path) -> list[str]:
     if not files:
         return []
     kept = {
-        Path(built.file).parent for built in _load(given).objects() if built.object["kind"] in POLICY_KINDS
+        Path(built.file).parent
+        for built in _load(given, next(iter(given.topology), None)).objects()
+        if built.object["kind"] in POLICY_KINDS
     }
     folders = {Path(name).parent for name in files}
     chosen = {folder for folder in folders if not kept.isdisjoint((folder, *folder.parents))}
@@ -239,7 +244,7 @@ def _clusters(given: argparse.Namespace, rest: list[str]) -> int:
         for patch in topology.patches:
             _say(f"  differs: {dict(patch.values)} ({patch.reason})")
     if given.topology is not None:
-        _release(_load(given))
+        _release(_load(given, given.topology))
     return 0
 
 
@@ -252,11 +257,12 @@ def _shape(topology: Topology, indent: str = "") -> None:
 
 
 def _describe(given: argparse.Namespace) -> None:
-    """The topology, and what the release under test means on it."""
-    repository = _load(given)
-    if repository.topology is not None:
-        _shape(repository.topology, "topology ")
-    _release(repository)
+    """Each topology, and what the release under test means on it."""
+    for name in given.topology or [None]:
+        repository = _load(given, name)
+        if repository.topology is not None:
+            _shape(repository.topology, "topology ")
+        _release(repository)
 
 
 def _release(repository: Repository) -> None:
@@ -273,7 +279,7 @@ def _release(repository: Repository) -> None:
         _say(f"differs: {difference}")
 
 
-def _load(given: argparse.Namespace) -> Repository:
+def _load(given: argparse.Namespace, topology: str | None) -> Repository:
     root = Path(given.repository)
     folder = clusters_folder(root, Path(given.clusters) if given.clusters else None)
     return load(
@@ -281,7 +287,7 @@ def _load(given: argparse.Namespace) -> Repository:
         given.path or DEFAULT_PATH,
         given.release,
         values=[Path(file) for file in given.values],
-        topology=load_topology(folder, given.topology or "default"),
+        topology=load_topology(folder, topology or options.TOPOLOGY),
     )
 
 

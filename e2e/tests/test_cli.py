@@ -67,6 +67,17 @@ def test_two_workers_share_the_work_unless_told_otherwise(executed):
 
 
 @pytest.mark.parametrize(
+    ("backend", "number", "workers"),
+    [("kind", 2, ["2"]), ("kind", 3, ["3"]), ("simulated", 3, ["0"])],
+)
+def test_several_topologies_get_a_worker_each(executed, backend, number, workers):
+    topologies = [f"--topology={name}" for name in ("default", "ha", "single-node")[:number]]
+    words = executed(f"--backend={backend}", *topologies)
+    assert after(words, "-n") == workers
+    assert [word for word in words if word.startswith("--topology")] == topologies
+
+
+@pytest.mark.parametrize(
     "given", [["-n", "4"], ["-n4"], ["--numprocesses=4"], ["--numprocesses", "4"], ["-n", "0"], ["-nauto"]]
 )
 def test_the_number_of_workers_can_be_chosen(executed, given):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cilium_e2e.plugin import fuzz_options, options, selection
@@ -33,8 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     # They import the whole harness.
     from cilium_e2e.plugin import (  # noqa: PLC0415
+        clusters,
+        copies,
         exclusive,
         fixtures,
+        fleet,
         fuzz,
         lifecycle,
         reporting,
@@ -43,7 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
     config.pluginmanager.register(lifecycle.plugin_for(config), "cilium-e2e-lifecycle")
-    lock = exclusive.Exclusive(lambda: config.stash[lifecycle.HANDLE].lock)
+    several = config.stash[clusters.CLUSTERS].several
+    lock = exclusive.Exclusive(_lock_of)
     config.pluginmanager.register(lock, "cilium-e2e-exclusive")
     config.pluginmanager.register(fixtures, "cilium-e2e-fixtures")
     config.pluginmanager.register(requirements, "cilium-e2e-requirements")
@@ -52,6 +58,20 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(fuzz.Fuzz(config), "cilium-e2e-fuzz")
     config.pluginmanager.register(selection, "cilium-e2e-selection")
     config.pluginmanager.register(reporting.Reporting(config), "cilium-e2e-reporting")
+    if several:
+        # After the fixtures, which it replaces some of, and after the lock, which orders the tests.
+        config.pluginmanager.register(copies, "cilium-e2e-copies")
     if not hasattr(config, "workerinput"):
+        if several:
+            fleet.check(config)
+            config.pluginmanager.register(fleet.Affinity(config), "cilium-e2e-fleet")
         # After the cluster's own plugin, so that its hooks are around that one's.
         config.pluginmanager.register(reporting.EvidenceFile(config), "cilium-e2e-evidence-file")
+
+
+def _lock_of(item: pytest.Item) -> Path | None:
+    """The file at which those who use a test's cluster meet."""
+    from cilium_e2e.plugin.clusters import handle_of  # noqa: PLC0415 - only for runs that asked for a cluster
+
+    handle = handle_of(item)
+    return handle.lock if handle is not None else None

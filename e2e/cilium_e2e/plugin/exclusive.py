@@ -19,12 +19,13 @@ class Exclusive:
     """Holds the cluster's lock around each test, fixtures included.
 
     Args:
-        file: gives the lock's file once the cluster is known; all workers of a cluster meet there.
+        file: the lock's file of the cluster that a test runs on, where all its workers meet; None without
+            a cluster.
     """
 
-    def __init__(self, file: Callable[[], Path]) -> None:
+    def __init__(self, file: Callable[[pytest.Item], Path | None]) -> None:
         self._file = file
-        self._lock: ReadWriteLock | None = None
+        self._locks: dict[Path, ReadWriteLock] = {}
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -36,7 +37,11 @@ class Exclusive:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Read or write, until the test's own fixtures are torn down."""
         alone = item.get_closest_marker(MARKER) is not None
-        if self._lock is None:
-            self._lock = ReadWriteLock(self._file())
-        with self._lock.write_lock() if alone else self._lock.read_lock():
+        file = self._file(item)
+        if file is None:
+            return (yield)
+        if file not in self._locks:
+            self._locks[file] = ReadWriteLock(file)
+        lock = self._locks[file]
+        with lock.write_lock() if alone else lock.read_lock():
             return (yield)

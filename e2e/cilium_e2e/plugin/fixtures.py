@@ -15,8 +15,8 @@ import pytest
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Backend, BackendUnavailable, ClusterStateError, Target
+from cilium_e2e.plugin.clusters import CLUSTERS
 from cilium_e2e.plugin.evidence import evidence_of
-from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS, tree
 from cilium_e2e.plugin.reporting import on_failure
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
@@ -47,13 +47,15 @@ class Agents:
 @pytest.fixture(scope="session")
 def run_options(pytestconfig: pytest.Config) -> Options:
     """What the run was asked for."""
-    return pytestconfig.stash[OPTIONS]
+    clusters = pytestconfig.stash[CLUSTERS]
+    return clusters.options[clusters.first]
 
 
 @pytest.fixture(scope="session")
 def handle(pytestconfig: pytest.Config) -> Handle:
     """The running cluster as plain data."""
-    return pytestconfig.stash[HANDLE]
+    clusters = pytestconfig.stash[CLUSTERS]
+    return clusters.handles[clusters.first]
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +100,8 @@ def kube(cluster: LiveCluster) -> Kube:
 @pytest.fixture(scope="session")
 def repository(pytestconfig: pytest.Config) -> Repository:
     """The tree under test."""
-    return tree(pytestconfig)
+    clusters = pytestconfig.stash[CLUSTERS]
+    return clusters.tree(clusters.first)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cilium_e2e.model import Backend, Capability, ClusterStateError
-from cilium_e2e.plugin.lifecycle import HANDLE
+from cilium_e2e.plugin.clusters import CLUSTERS, options_of, plain_id
 from cilium_e2e.plugin.options import reproduced
 from cilium_e2e.plugin.reporting import harness_version
 from cilium_e2e.report import command
@@ -97,8 +97,8 @@ class Fuzz:
         Raises:
             pytest.UsageError: it is simulated.
         """
-        handle = self._config.stash.get(HANDLE, None)
-        simulated = handle is not None and handle.info.backend is Backend.SIMULATED
+        made = self._config.stash[CLUSTERS].handles.values()
+        simulated = any(handle.info.backend is Backend.SIMULATED for handle in made)
         if simulated and not self._config.getoption("--inject"):
             raise pytest.UsageError(_JUDGES_ITSELF)
 
@@ -165,8 +165,8 @@ class CaseItem(pytest.Function):
     def of(cls, parent: Cases, seed: int, index: int) -> CaseItem:
         """The test of a case."""
 
-        def test(lab: Lab, stages: Stages) -> None:
-            _run(item, generate(seed, index), lab, stages)
+        def test(lab: Lab, stages: Stages, request: pytest.FixtureRequest) -> None:
+            _run(request.node, generate(seed, index), lab, stages)
 
         item: CaseItem = cls.from_parent(parent, name=name_of_case(seed, index), callobj=test)
         item.add_marker(pytest.mark.tag(TAG))
@@ -180,7 +180,7 @@ class CaseItem(pytest.Function):
         return self.path, 0, self.name
 
 
-def _run(item: CaseItem, case: Case, lab: Lab, stages: Stages) -> None:
+def _run(item: pytest.Item, case: Case, lab: Lab, stages: Stages) -> None:
     found = item.config.stash.get(_FOUND, 0)
     finding: Finding | None = None
     try:
@@ -197,14 +197,14 @@ def _run(item: CaseItem, case: Case, lab: Lab, stages: Stages) -> None:
         pytest.fail(finding.text, pytrace=False)
 
 
-def _telling(item: CaseItem) -> Telling:
+def _telling(item: pytest.Item) -> Telling:
     config = item.config
-    given = reproduced(config)
+    given = reproduced(config, options_of(item))
     suites = config.rootpath.resolve() == PLACE.parents[1].resolve()
     cases = {str(flag): given.pop(flag) for flag in ("--fuzz", "--seed", "--fuzz-out") if flag in given}
     return Telling(
         folder=folder_of(config),
-        again=command(item.nodeid, {**given, **cases}, suites=suites),
+        again=command(plain_id(item), {**given, **cases}, suites=suites),
         rerun=lambda file: command(str(file), given, suites=False),
         harness=harness_version(),
     )

@@ -9,25 +9,30 @@ import threading
 from collections.abc import Generator
 from contextlib import suppress
 from types import FrameType
-from typing import Any, cast
+from typing import Any, Protocol
 
 import pytest
 
 from cilium_e2e.model import EXIT_USAGE, Backend, HarnessError
 from cilium_e2e.plugin import options
-from cilium_e2e.repository import Repository, clusters_folder, load, load_topology
-from cilium_e2e.session import Handle, Options
-from cilium_e2e.session.choice import Session, session_for
+from cilium_e2e.plugin.clusters import CLUSTERS, Clusters
+from cilium_e2e.session import Handle
+from cilium_e2e.session.choice import session_for
 
-HANDLE = pytest.StashKey[Handle]()
-OPTIONS = pytest.StashKey[Options]()
 SIMULATED = (
     "simulated, in virtual time: API server, Flux, agents, Services, DNS, flows; the oracle judges packets",
     "only a real cluster can prove: kernels and eBPF, Cilium's own code, its images and chart, real time",
 )
 """What a run on a simulated cluster says of itself."""
 _INPUT = "cilium_e2e"
-_TREE = pytest.StashKey[Repository]()
+
+
+class Stoppable(Protocol):
+    """What has made clusters, and unmakes them."""
+
+    def stop(self) -> None:
+        """Unmake them."""
+        ...
 
 
 def plugin_for(config: pytest.Config) -> object:
@@ -37,7 +42,7 @@ def plugin_for(config: pytest.Config) -> object:
         pytest.UsageError: an option names something that is not there.
     """
     try:
-        config.stash[OPTIONS] = cast("Options", options.from_config(config))
+        config.stash[CLUSTERS] = Clusters(options.from_config(config))
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
     if hasattr(config, "workerinput"):
@@ -45,30 +50,14 @@ def plugin_for(config: pytest.Config) -> object:
     return Controller(config)
 
 
-def tree(config: pytest.Config) -> Repository:
-    """The tree under test, loaded once per process.
-
-    Raises:
-        InputError: it cannot be used.
-    """
-    if _TREE not in config.stash:
-        given = config.stash[OPTIONS]
-        topology = load_topology(clusters_folder(given.repository, given.clusters), given.topology)
-        if given.backend == Backend.EXISTING.value:  # there nothing but the tree itself is installed
-            config.stash[_TREE] = load(given.repository, given.path, given.release)
-        else:
-            config.stash[_TREE] = load(
-                given.repository, given.path, given.release, values=given.values, topology=topology
-            )
-    return config.stash[_TREE]
-
-
 class Worker:
-    """An xdist worker: it takes the cluster that its controller made."""
+    """An xdist worker: it takes the clusters that its controller made."""
 
     def __init__(self, config: pytest.Config) -> None:
         data: dict[str, Any] = config.workerinput[_INPUT]  # type: ignore[attr-defined]  # xdist adds it
-        config.stash[HANDLE] = Handle.from_data(data)
+        clusters = config.stash[CLUSTERS]
+        clusters.handles = {name: Handle.from_data(handle) for name, handle in data["handles"].items()}
+        clusters.failed = dict(data["failed"])
 
 
 class Controller:
@@ -76,7 +65,7 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._session: Session | None = None
+        self._session: Stoppable | None = None
         self._terminated = False
         self._workers: list[subprocess.Popen[bytes]] = []
         self._handlers: dict[signal.Signals, Any] = {}
@@ -87,15 +76,33 @@ class Controller:
         if self._config.getoption("collectonly"):
             return
         self._listen()
-        given = self._config.stash[OPTIONS]
+        clusters = self._config.stash[CLUSTERS]
         try:
-            self._session = session_for(given, self._say)
-            self._config.stash[HANDLE] = self._session.start()
+            self._start(clusters)
         except HarnessError as error:
             if error.exit_code == EXIT_USAGE:
                 raise pytest.UsageError(str(error)) from error
             _tell(error)
             pytest.exit("no cluster to test on", returncode=error.exit_code)
+
+    def _start(self, clusters: Clusters) -> None:
+        if not clusters.several:
+            session = session_for(clusters.options[clusters.first], self._say)
+            self._session = session
+            clusters.handles[clusters.first] = session.start()
+            return
+        from cilium_e2e.session.fleet import Fleet  # noqa: PLC0415 - only where it is used
+
+        for topology in clusters.options:
+            clusters.tree(topology)  # what is wrong with one is told before any cluster is made
+        fleet = Fleet(clusters.options, session_for, self._say)
+        self._session = fleet
+        clusters.handles, errors = fleet.start()
+        for error in errors.values():
+            _tell(error)
+        clusters.failed = {topology: error.message for topology, error in errors.items()}
+        if not clusters.handles:
+            pytest.exit("no cluster to test on", returncode=next(iter(errors.values())).exit_code)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
@@ -123,9 +130,12 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Hand the cluster to an xdist worker."""
-        if HANDLE in self._config.stash:
-            node.workerinput[_INPUT] = self._config.stash[HANDLE].to_data()
+        """Hand the clusters to an xdist worker."""
+        clusters = self._config.stash[CLUSTERS]
+        node.workerinput[_INPUT] = {
+            "handles": {topology: handle.to_data() for topology, handle in clusters.handles.items()},
+            "failed": clusters.failed,
+        }
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
@@ -143,23 +153,10 @@ class Controller:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what was tested, where, how long it took, and how it differs from the repository."""
-        handle = self._config.stash.get(HANDLE, None)
-        if handle is None:
-            return
-        info = handle.info
-        terminalreporter.section("cluster")
-        versions = ", ".join(f"{name} {version}" for name, version in info.versions)
-        terminalreporter.line(
-            f"backend {info.backend.value}, topology {info.topology}, release {info.release}: {versions}"
-        )
-        for line in handle.timeline:
-            terminalreporter.line(f"  {line}")
-        if info.backend is Backend.SIMULATED:
-            for line in SIMULATED:
-                terminalreporter.line(line)
-        terminalreporter.line(f"{len(info.differences)} declared differences from the repository:")
-        for difference in info.differences:
-            terminalreporter.line(f"  {difference}")
+        clusters = self._config.stash[CLUSTERS]
+        for topology, handle in clusters.handles.items():
+            terminalreporter.section(f"cluster {topology}" if clusters.several else "cluster")
+            _describe(terminalreporter, handle)
 
     def _stop(self) -> None:
         if self._session is not None:
@@ -189,3 +186,19 @@ class Controller:
 def _tell(error: HarnessError) -> None:
     """An error as pytest itself writes its usage errors."""
     sys.stderr.write(f"ERROR: {error}\n")
+
+
+def _describe(terminalreporter: pytest.TerminalReporter, handle: Handle) -> None:
+    info = handle.info
+    versions = ", ".join(f"{name} {version}" for name, version in info.versions)
+    terminalreporter.line(
+        f"backend {info.backend.value}, topology {info.topology}, release {info.release}: {versions}"
+    )
+    for line in handle.timeline:
+        terminalreporter.line(f"  {line}")
+    if info.backend is Backend.SIMULATED:
+        for line in SIMULATED:
+            terminalreporter.line(line)
+    terminalreporter.line(f"{len(info.differences)} declared differences from the repository:")
+    for difference in info.differences:
+        terminalreporter.line(f"  {difference}")

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from cilium_e2e.model import InputError
+from cilium_e2e.model import Backend, InputError
+
+if TYPE_CHECKING:  # an inert plugin imports nothing of it
+    from cilium_e2e.session import Options
 
 BACKENDS = ("auto", "kind", "existing", "simulated")
 AGENT_IMAGE = "docker.io/library/python:3.13-slim"
 STEP_TIMEOUT_S = 600.0
+TOPOLOGY = "default"
 _PYTEST_KIND_DEFAULT_NAME = "pytest-kind"
 
 
@@ -46,7 +52,13 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("cilium-e2e", "end-to-end tests for Cilium on GitOps clusters")
     option = group.addoption
     option("--backend", choices=BACKENDS, default=None, help="Where to run; without it the plugin is inert.")
-    option("--topology", default="default", metavar="NAME", help="A folder of clusters/ (default: default).")
+    option(
+        "--topology",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="A folder of clusters/ (default: default); repeatable, for several at once.",
+    )
     option(
         "--clusters", default=None, metavar="DIR", help="Where topologies are (default: the repository's)."
     )
@@ -101,19 +113,25 @@ def add(parser: pytest.Parser) -> None:
     )
 
 
-def reproduced(config: pytest.Config) -> dict[str, object]:
-    """Flag to value as a command line has them, of what decides what a run tests; defaults are left out."""
+def reproduced(config: pytest.Config, options: Options) -> dict[str, object]:
+    """Flag to value as a command line has them, of what decides what a run tests; defaults are left out.
+
+    Args:
+        config: the run's.
+        options: those of the topology that is to be tested again, it alone.
+    """
     defaults: dict[str, object] = {
-        "--topology": "default",
+        "--topology": TOPOLOGY,
         "--repository": ".",
         "--agent-image": AGENT_IMAGE,
         "--step-timeout": STEP_TIMEOUT_S,
-        "--cluster-name": _PYTEST_KIND_DEFAULT_NAME,
+        "--cluster-name": "",
     }
+    own = {"--topology": options.topology, "--cluster-name": options.cluster_name}
     found: dict[str, object] = {}
     fuzzed = ("--fuzz", "--seed", "--fuzz-out") if config.getoption("--fuzz", default=None) else ()
     for flag in (*_REPRODUCED, *fuzzed):
-        value = config.getoption(flag, default=None)
+        value = own[flag] if flag in own else config.getoption(flag, default=None)
         if value == defaults.get(flag):
             continue
         if isinstance(value, list):
@@ -127,15 +145,40 @@ def _pair(pair: Sequence[object]) -> str:
     return f"{name}={str(what).lower() if isinstance(what, bool) else what}"
 
 
-def from_config(config: pytest.Config) -> object:
-    """The run's options.
+def from_config(config: pytest.Config) -> dict[str, Options]:
+    """The run's options, one a topology, in the order given.
 
-    Returns:
-        a :class:`cilium_e2e.session.Options`; typed loosely, so that an inert plugin imports nothing.
+    What names something that only one cluster can have, its name and the timeline's file, gets the topology's
+    name where there are several.
 
     Raises:
-        InputError: a file or folder that an option names does not exist.
+        InputError: a file or folder that an option names does not exist, or the topologies do not go
+            together.
     """
+    names = config.getoption("--topology") or [TOPOLOGY]
+    given = _of_one(config)
+    if len(names) == 1:
+        return {names[0]: replace(given, topology=names[0])}
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError("expected each topology once", place=f"--topology {twice[0]}")
+    if given.backend == Backend.EXISTING.value:
+        raise InputError(
+            f"an existing cluster is one, asked for are the topologies {', '.join(names)}",
+            place="--topology",
+            hint="Give one, or none.",
+        )
+    return {
+        name: replace(
+            given,
+            topology=name,
+            cluster_name=f"{given.cluster_name}-{name}" if given.cluster_name else "",
+            timeline=given.timeline and given.timeline.with_stem(f"{given.timeline.stem}.{name}"),
+        )
+        for name in names
+    }
+
+
+def _of_one(config: pytest.Config) -> Options:
     from cilium_e2e.session import Options  # noqa: PLC0415 - only for runs that asked for it
 
     get = config.getoption
@@ -145,7 +188,6 @@ def from_config(config: pytest.Config) -> object:
     kubeconfig = get("--kubeconfig", default=None)
     return Options(
         backend=get("--backend"),
-        topology=get("--topology"),
         clusters=_existing(Path(get("--clusters")), "--clusters") if get("--clusters") else None,
         repository=repository,
         release=get("--release"),

@@ -23,14 +23,15 @@ import pytest
 from _pytest.junitxml import xml_key  # the only way to a suite's properties outside of a worker's fixture
 
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import EXIT_INTERRUPTED, EXIT_USAGE, Evidence, KubeError, Ref
+from cilium_e2e.model import EXIT_INTERRUPTED, EXIT_USAGE, ClusterInfo, Evidence, KubeError, Ref
+from cilium_e2e.plugin.clusters import CLUSTERS, handle_of, options_of, plain_id
 from cilium_e2e.plugin.evidence import evidence_of
-from cilium_e2e.plugin.lifecycle import HANDLE
 from cilium_e2e.plugin.options import reproduced
 from cilium_e2e.report import (
     Phase,
     TestRecord,
     clean,
+    cluster_record,
     command,
     failure_lines,
     header,
@@ -53,8 +54,6 @@ class Reporting:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._options = reproduced(config)
         suites = Path(str(files("cilium_e2e.suites")))
         self._suites = config.rootpath.resolve() == suites.resolve()
 
@@ -66,7 +65,8 @@ class Reporting:
         """Complete the evidence and put it on the report; fixtures are torn down after this, not before."""
         report = yield
         evidence = evidence_of(item)
-        evidence.reproduce = command(item.nodeid, self._options, suites=self._suites)
+        options = options_of(item)
+        evidence.reproduce = command(plain_id(item), reproduced(item.config, options), suites=self._suites)
         if report.failed:
             if report.when != "teardown":
                 capture(item, evidence)
@@ -75,8 +75,10 @@ class Reporting:
         if report.failed or report.when == "teardown":
             # The reason of an earlier phase is the test's: a tear-down that passes has none of its own.
             reason = _reason(report) or item.stash.get(_REASON, "")
-            info = self._config.stash[HANDLE].info
-            given = properties(evidence, backend=info.backend.value, topology=info.topology, reason=reason)
+            handle = handle_of(item)
+            backend = handle.info.backend.value if handle is not None else options.backend
+            topology = handle.info.topology if handle is not None else options.topology
+            given = properties(evidence, backend=backend, topology=topology, reason=reason)
             report.user_properties = [*report.user_properties, *given]
             setattr(report, _CARRIED, json.dumps(evidence.to_data()))
         if reason := _reason(report):
@@ -98,7 +100,9 @@ def capture(item: pytest.Item, evidence: Evidence) -> None:
     if not isinstance(kube, Kube):
         return  # the test has not touched the cluster
     try:
-        agents = item.config.stash[HANDLE].info.cilium_namespace
+        handle = handle_of(item)
+        assert handle is not None  # noqa: S101 - there is its API
+        agents = handle.info.cilium_namespace
         evidence.notes.update(snapshot(kube.transport, _namespaces(kube, evidence), agents=agents))
     # pytest's own is what a timeout raises, wherever the test is by then.
     except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - whatever it is, it is not the failure
@@ -173,7 +177,10 @@ class EvidenceFile:
         if hasattr(report, "context") and not report.failed:
             return  # a subtest that is no failure says nothing about the test
         worker = str(getattr(report, "worker_id", "") or _worker_of(report))
-        test = self._tests.setdefault((worker, report.nodeid), TestRecord(report.nodeid, worker))
+        topology = self._config.stash[CLUSTERS].of_id(report.nodeid)
+        test = self._tests.setdefault(
+            (worker, report.nodeid), TestRecord(report.nodeid, worker, topology=topology)
+        )
         failed = report.longreprtext if report.failed else ""
         test.phases.append(
             Phase(
@@ -214,29 +221,38 @@ class EvidenceFile:
             self._file = None
 
     def _begin(self) -> None:
-        handle = self._config.stash.get(HANDLE, None)
-        info = handle.info if handle is not None else None
-        if info is not None:
-            self._backend = info.backend.value
-            self._suite(
-                {
-                    "backend": info.backend.value,
-                    "topology": info.topology,
-                    "release": info.release,
-                    **{f"version: {name}": number for name, number in info.versions},
-                    "differences": str(len(info.differences)),
-                }
-            )
-        timeline = handle.timeline if handle is not None else ()
+        clusters = self._config.stash[CLUSTERS]
+        handles = clusters.handles
+        for handle in handles.values():
+            self._backend = handle.info.backend.value
+        alone = None if clusters.several else handles.get(clusters.first)
         self._write(
             header(
                 backend=self._backend,
                 harness=harness_version(),
                 started_s=self._started_s,
-                info=info,
-                timeline=timeline,
+                info=alone.info if alone is not None else None,
+                timeline=alone.timeline if alone is not None else (),
             )
         )
+        if alone is not None:
+            self._suite(_suite_of(alone.info))
+        elif handles:
+            self._suite({"backend": self._backend, "topology": ", ".join(clusters.options)})
+            for topology, handle in handles.items():
+                pairs = _suite_of(handle.info)
+                self._suite({f"{topology}: {name}": pairs[name] for name in pairs if name != "topology"})
+        if clusters.several:
+            for topology in clusters.options:
+                up = handles.get(topology)
+                self._write(
+                    cluster_record(
+                        topology,
+                        info=up.info if up is not None else None,
+                        timeline=up.timeline if up is not None else (),
+                        error=clusters.failed.get(topology, ""),
+                    )
+                )
 
     def _suite(self, pairs: dict[str, str]) -> None:
         xml = self._config.stash.get(xml_key, None)
@@ -265,6 +281,17 @@ class EvidenceFile:
             self._file.flush()
         except OSError as error:
             self._broken = f"--evidence {self._path}: the file is not complete: {error.strerror}"
+
+
+def _suite_of(info: ClusterInfo) -> dict[str, str]:
+    """What a suite's properties say of a cluster."""
+    return {
+        "backend": info.backend.value,
+        "topology": info.topology,
+        "release": info.release,
+        **{f"version: {name}": number for name, number in info.versions},
+        "differences": str(len(info.differences)),
+    }
 
 
 def _worker_of(report: pytest.TestReport) -> str:

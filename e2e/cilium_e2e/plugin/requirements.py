@@ -13,13 +13,14 @@ from fnmatch import fnmatchcase
 import pytest
 
 from cilium_e2e.model import Backend, Capability, HarnessError
+from cilium_e2e.plugin.clusters import CLUSTERS, handle_of, options_of, topology_of, tree_of
 from cilium_e2e.plugin.exclusive import MARKER
-from cilium_e2e.plugin.lifecycle import HANDLE, OPTIONS, tree
 from cilium_e2e.repository import Features, Repository
 from cilium_e2e.session.ready import OFFERS
 
 _POLICY = "policy:"
-_SKIPPED = pytest.StashKey[list[str]]()
+_LISTED = pytest.StashKey[dict[str, list[tuple[str, str]]]]()
+"""Topology to its tests' ids, with why each would be skipped; empty where it would run."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,16 +29,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     required = _required(item)
     if wrong := _unknown(required):
         pytest.fail(wrong, pytrace=False)
+    handle = handle_of(item)
+    if handle is None:
+        topology = topology_of(item)
+        why = item.config.stash[CLUSTERS].failed[topology]
+        pytest.fail(no_cluster(topology, why), pytrace=False)
     if disturbs := _disturbs(item):
         pytest.skip(disturbs)
     if not required:
         return
-    info = item.config.stash[HANDLE].info
+    info = handle.info
     present = info.features | {capability.value for capability in info.capabilities}
     if info.backend is not Backend.SIMULATED:
         present |= {Capability.REAL.value}
     if any(name.startswith(_POLICY) for name in required):
-        present |= _policies(tree(item.config))
+        present |= _policies(tree_of(item))
     if lacking := _lacking(required, present, info.topology):
         pytest.skip(lacking)
 
@@ -52,35 +58,46 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not config.getoption("collectonly"):
         return
     try:
-        repository = tree(config)
+        present = {topology: _expected(config, topology) for topology in config.stash[CLUSTERS].options}
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from error
-    topology = repository.topology
-    offers = topology.capabilities if topology else frozenset()
-    if config.stash[OPTIONS].backend != Backend.EXISTING.value:  # what that has only it can say
-        offers |= OFFERS
-    if config.stash[OPTIONS].backend != Backend.SIMULATED.value:
-        offers |= {Capability.REAL}
-    capabilities = {capability.value for capability in offers}
-    present = repository.features.names | capabilities | _policies(repository)
-    lines = []
+    listed: dict[str, list[tuple[str, str]]] = {topology: [] for topology in present}
     for item in session.items:
+        topology = topology_of(item)
         required = _required(item)
-        lacking = _lacking(required, present, config.stash[OPTIONS].topology)
-        why = _unknown(required) or _disturbs(item) or lacking
-        if why:
-            lines.append(f"{item.nodeid}: {why}")
-    config.stash[_SKIPPED] = lines
+        why = _unknown(required) or _disturbs(item) or _lacking(required, present[topology], topology)
+        listed[topology].append((item.nodeid, why))
+    config.stash[_LISTED] = listed
+
+
+def _expected(config: pytest.Config, topology: str) -> set[str]:
+    """What a cluster that is not made yet will have, as far as its topology and the tree tell."""
+    clusters = config.stash[CLUSTERS]
+    repository = clusters.tree(topology)
+    backend = clusters.options[topology].backend
+    offers = repository.topology.capabilities if repository.topology else frozenset()
+    if backend != Backend.EXISTING.value:  # what that has only it can say
+        offers |= OFFERS
+    if backend != Backend.SIMULATED.value:
+        offers |= {Capability.REAL}
+    return {*repository.features.names, *(capability.value for capability in offers), *_policies(repository)}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what would be skipped, and why."""
-    lines = config.stash.get(_SKIPPED, None)
-    if lines is None:
-        return
-    terminalreporter.line(f"\nwould be skipped: {len(lines) or 'none'}")
-    for line in lines:
-        terminalreporter.line(f"  {line}")
+    listed = config.stash.get(_LISTED, {})
+    several = config.stash[CLUSTERS].several
+    for topology, tests in listed.items():
+        skipped = [f"{nodeid}: {why}" for nodeid, why in tests if why]
+        runs = f"topology {topology}: {len(tests) - len(skipped)} would run, " if several else ""
+        terminalreporter.line(f"\n{runs}would be skipped: {len(skipped) or 'none'}")
+        for line in skipped:
+            terminalreporter.line(f"  {line}")
+
+
+def no_cluster(topology: str, why: str) -> str:
+    """What is said of each test of a topology that has no cluster."""
+    return f"topology {topology} has no cluster: {why}"
 
 
 def _required(item: pytest.Item) -> list[str]:
@@ -92,7 +109,7 @@ def _disturbs(item: pytest.Item) -> str:
     config = item.config
     if item.get_closest_marker(MARKER) is None or config.getoption("--allow-disruption"):
         return ""
-    if config.stash[OPTIONS].backend != Backend.EXISTING.value:
+    if options_of(item).backend != Backend.EXISTING.value:
         return ""
     return "it disturbs others on an existing cluster; --allow-disruption runs it all the same"
 

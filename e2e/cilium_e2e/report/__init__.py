@@ -3,7 +3,7 @@
 from cilium_e2e.report.command import command
 from cilium_e2e.report.failure import failure_lines
 from cilium_e2e.report.properties import properties
-from cilium_e2e.report.records import FORMAT, Phase, TestRecord, header, outcome_of, summary
+from cilium_e2e.report.records import FORMAT, Phase, TestRecord, cluster_record, header, outcome_of, summary
 from cilium_e2e.report.snapshot import snapshot
 from cilium_e2e.report.texts import bounded, clean
 
@@ -13,6 +13,7 @@ __all__ = [
     "TestRecord",
     "bounded",
     "clean",
+    "cluster_record",
     "command",
     "failure_lines",
     "header",

@@ -72,6 +72,7 @@ class TestRecord:
         worker: who ran it; empty without xdist.
         phases: its reports, in order.
         evidence: as :meth:`~cilium_e2e.model.Evidence.to_data` has it.
+        topology: where it ran; empty where there is one for all.
     """
 
     __test__ = False  # pytest must not collect it
@@ -80,6 +81,7 @@ class TestRecord:
     worker: str = ""
     phases: list[Phase] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
+    topology: str = ""
 
     @property
     def outcome(self) -> str:
@@ -100,6 +102,7 @@ class TestRecord:
         reasons = dict.fromkeys(phase.reason for phase in self.phases if phase.reason)
         texts = [phase.longrepr for phase in self.phases if phase.longrepr]
         optional = {
+            "topology": self.topology,
             "worker": self.worker,
             "durations_s": durations,
             "reason": "; ".join(reasons),
@@ -124,7 +127,7 @@ def header(
         backend: where the run happens, or what was asked for when nothing came of it.
         harness: the harness's version.
         started_s: when the file was begun, in seconds since the epoch.
-        info: the cluster; None when there is none.
+        info: the cluster; None when there is none, or several, which get records of their own.
         timeline: the session's phases, one line each.
     """
     data: dict[str, Any] = {
@@ -134,10 +137,28 @@ def header(
         "harness": harness,
         "started_s": round(started_s, 3),
     }
-    if info is None:
-        return data
+    return data if info is None else {**data, **_of(info, timeline)}
+
+
+def cluster_record(
+    topology: str, *, info: ClusterInfo | None, timeline: Sequence[str] = (), error: str = ""
+) -> dict[str, Any]:
+    """The line of one cluster, after the first line of a run that has several.
+
+    Args:
+        topology: its topology.
+        info: the cluster; None when it did not come up.
+        timeline: its phases, one line each.
+        error: why it did not come up.
+    """
+    data = {"type": "cluster", "topology": topology}
+    if info is not None:
+        return {**data, "backend": info.backend.value, **_of(info, timeline)}
+    return {**data, "error": error} if error else data
+
+
+def _of(info: ClusterInfo, timeline: Sequence[str]) -> dict[str, Any]:
     return {
-        **data,
         "cluster": info.name,
         "topology": info.topology,
         "release": info.release,

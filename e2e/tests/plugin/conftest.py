@@ -43,46 +43,78 @@ def event(text):
         file.write(text + "\\n")
 
 
+def saw(text, within_s=20.0):
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if text in (HERE / "events").read_text().splitlines():
+            return True
+        time.sleep(0.01)
+    return False
+
+
 class FakeSession:
+    # FAKE_FAILS says how it fails, FAKE_FAILS_ON on which topology if not on all.
     def __init__(self, options, say):
         self.say = say
         self.made = False
+        only = os.environ.get("FAKE_FAILS_ON", options.topology)
+        self.fails = FAILS if only == options.topology else ""
+        self.topology = options.topology
+        self.of = "" if options.topology == "default" else f" {options.topology}"
+        self.keep = options.keep
+        self.name = options.cluster_name or f"ce2e-{options.topology}".replace("default", "fake")
 
     def start(self):
-        event("start")
+        event(f"start{self.of}")
         self.say("backend: kind (a fake)")
-        if FAILS == "input":
+        if self.fails == "input":
             raise InputError("expected a chart, got a sock", place="--chart sock")
-        if FAILS == "state":
+        if self.fails == "state":
             raise ClusterStateError("the agent on node n1 is stuck", place="DaemonSet cilium")
+        if self.fails == "bug":
+            raise ValueError("nobody has thought of this")
+        if self.fails == "dies":
+            os._exit(7)
+        if self.fails == "hangs":
+            self.made = True
+            try:
+                event(f"hangs{self.of}")
+                time.sleep(60)
+            finally:
+                self.stop()
+        if self.fails == "meets":  # at the same time as the others, or never
+            assert all(saw(f"start {other}") for other in os.environ["FAKE_MEETS"].split())
         self.made = True
         info = ClusterInfo(
-            name="ce2e-fake",
+            name=self.name,
             backend=Backend.KIND,
-            topology="default",
+            topology=self.topology,
             nodes=(NodeInfo("n1", "control-plane", ("10.0.0.1",)), NodeInfo("n2", "worker", ("10.0.0.2",))),
             release="cilium/cilium",
             cilium_namespace="cilium",
-            capabilities=frozenset({Capability.MULTI_NODE}),
+            capabilities=frozenset() if "single" in self.topology else frozenset({Capability.MULTI_NODE}),
             features=frozenset({"hubble-relay"}),
             versions=(("chart", "1.18.12"), ("Kubernetes", "v1.36.0")),
             differences=(Difference("operator.replicas", "1", "it is small", "topology default"),),
         )
-        return Handle(info, HERE / "ce2e-fake.kubeconfig", "python:x", ("create cluster  1.0 s",))
+        return Handle(info, HERE / f"{self.name}.kubeconfig", "python:x", ("create cluster  1.0 s",))
 
     def stop(self):
         if not self.made:
             return
-        with uninterrupted("deleting cluster ce2e-fake"):
+        with uninterrupted(f"deleting cluster {self.name}"):
             self.made = False
-            event("deleting")
-            if FAILS == "slow":
+            if self.keep:
+                event(f"kept {self.name}")
+                return
+            event(f"deleting{self.of}")
+            if self.fails == "slow":
                 end = time.monotonic() + 30
                 while not (HERE / "go").exists() and time.monotonic() < end:
                     time.sleep(0.02)
-            if FAILS == "stop":
-                raise ClusterStateError("the engine is gone", place="cluster ce2e-fake", hint="By hand.")
-            event("deleted")
+            if self.fails == "stop":
+                raise ClusterStateError("the engine is gone", place=f"cluster {self.name}", hint="By hand.")
+            event(f"deleted{self.of}")
 
 
 lifecycle.session_for = FakeSession
@@ -101,8 +133,10 @@ class Nested:
         monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
         pytester.makeconftest(CONFTEST)
 
-    def fails(self, how: str) -> None:
+    def fails(self, how: str, *, on: str = "") -> None:
         self._monkeypatch.setenv("FAKE_FAILS", how)
+        if on:
+            self._monkeypatch.setenv("FAKE_FAILS_ON", on)
 
     def tests(self, text: str) -> None:
         self.pytester.makepyfile(test_nested=f"from conftest import event\nimport os, pytest\n{text}")

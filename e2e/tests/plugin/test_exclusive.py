@@ -13,14 +13,6 @@ CONFTEST = """
 
 import pytest
 
-def saw(text, within_s=20.0):
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if text in (HERE / "events").read_text().splitlines():
-            return True
-        time.sleep(0.01)
-    return False
-
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config):
     class Asks:

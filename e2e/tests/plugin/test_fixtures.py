@@ -127,10 +127,10 @@ def test_lab(cluster, lab):
 def test_the_tree_is_loaded_once(nested, root):
     nested.tests("""
 def test_repository(repository, pytestconfig):
-    from cilium_e2e.plugin.lifecycle import tree
+    from cilium_e2e.plugin.clusters import CLUSTERS
     assert repository.release.name == "cilium/cilium"
     assert repository.topology.name == "single-node"
-    assert tree(pytestconfig) is repository
+    assert pytestconfig.stash[CLUSTERS].tree("single-node") is repository
 """)
     nested.run(f"--repository={root}", "--topology=single-node").assert_outcomes(passed=1)
 

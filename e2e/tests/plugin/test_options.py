@@ -21,9 +21,13 @@ def parsed(pytester, monkeypatch):
         (pytester.path / name).mkdir()
 
     def parse(*arguments: str) -> Options:
-        config = pytester.parseconfig("-p", "cilium_e2e.plugin", *arguments)
-        return options.from_config(config)
+        (only,) = parse.all(*arguments).values()
+        return only
 
+    def parse_all(*arguments: str) -> dict[str, Options]:
+        return options.from_config(pytester.parseconfig("-p", "cilium_e2e.plugin", *arguments))
+
+    parse.all = parse_all
     return parse
 
 
@@ -81,6 +85,53 @@ def test_every_option_arrives_and_paths_are_absolute(parsed, pytester):
         kubeconfig=here / "kind",
         context="prod",
     )
+
+
+def test_several_topologies_differ_in_nothing_but_what_is_one_clusters_own(parsed, pytester):
+    given = ("--backend=kind", "--topology=ha", "--topology=default", "--chart-version=1.2.3")
+    assert parsed.all(*given) == {
+        name: Options(backend="kind", repository=pytester.path, topology=name, chart_version="1.2.3")
+        for name in ("ha", "default")
+    }
+    named = parsed.all(*given, "--cluster-name=mine", "--timeline=t/x.json", "--keep-cluster")
+    assert list(named) == ["ha", "default"]
+    assert [one.cluster_name for one in named.values()] == ["mine-ha", "mine-default"]
+    assert [one.timeline for one in named.values()] == [
+        pytester.path / "t/x.ha.json",
+        pytester.path / "t/x.default.json",
+    ]
+    assert all(one.keep for one in named.values())
+
+
+def test_one_topology_keeps_the_names_given(parsed, pytester):
+    one = parsed("--backend=kind", "--topology=ha", "--cluster-name=mine", "--timeline=x.json")
+    assert (one.topology, one.cluster_name, one.timeline) == ("ha", "mine", pytester.path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--backend=kind", "--topology=ha"), "--topology ha: expected each topology once"),
+        (("--backend=existing",), "an existing cluster is one, asked for are the topologies ha, default"),
+    ],
+)
+def test_topologies_that_do_not_go_together_are_refused(parsed, words, message):
+    with pytest.raises(InputError) as refused:
+        parsed.all("--topology=ha", "--topology=default", *words)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_command_that_runs_a_test_again_names_its_topology_alone(parsed, pytester, several):
+    given = ["-p", "cilium_e2e.plugin", "--backend=kind", "--cluster-name=mine", "--topology=ha"]
+    if several:
+        given.append("--topology=default")
+    config = pytester.parseconfig(*given)
+    found = options.reproduced(config, options.from_config(config)["ha"])
+    assert found["--topology"] == "ha"
+    assert found["--cluster-name"] == ("mine-ha" if several else "mine")
+    if several:
+        assert "--topology" not in options.reproduced(config, options.from_config(config)["default"])
 
 
 def test_pytest_kinds_own_name_means_none(parsed):

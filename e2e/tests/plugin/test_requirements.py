@@ -92,6 +92,26 @@ def test_a_listing_knows_what_a_cluster_made_here_has(nested, root, backend, lac
     assert what.rpartition("*")[2] in result.stdout.str()
 
 
+def test_a_listing_says_what_would_run_where_and_why_not(nested, root):
+    text = "@pytest.mark.requires('multi-node')\ndef test_two(): pass\ndef test_one(): pass\n"
+    (nested.pytester.path / "a.scenario.yaml").write_text("name: ours\nrequires: [ha]\n")
+    nested.tests(text)
+    topologies = ("--topology=ha", "--topology=single-node")
+    result = nested.run("--collect-only", "-q", f"--repository={root}", *topologies)
+    assert result.ret == pytest.ExitCode.OK
+    assert nested.events == []
+    lines = [line for line in result.outlines if "@" in line or line.startswith("topology")]
+    assert lines == [
+        *("a.scenario.yaml::ours@ha", "test_nested.py::test_two@ha", "test_nested.py::test_one@ha"),
+        *("a.scenario.yaml::ours@single-node", "test_nested.py::test_two@single-node"),
+        "test_nested.py::test_one@single-node",
+        "topology ha: 3 would run, would be skipped: none",
+        "topology single-node: 1 would run, would be skipped: 2",
+        "  a.scenario.yaml::ours@single-node: topology single-node with this release has no ha",
+        "  test_nested.py::test_two@single-node: topology single-node with this release has no multi-node",
+    ]
+
+
 def test_collecting_from_a_tree_that_cannot_be_used(nested, text_of):
     nested.tests(TESTS)
     result = nested.run("--collect-only", f"--clusters={nested.pytester.path}")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cilium_e2e.model import Backend, Capability, ClusterInfo, Difference, NodeInfo
-from cilium_e2e.report import FORMAT, Phase, TestRecord, header, outcome_of, summary
+from cilium_e2e.report import FORMAT, Phase, TestRecord, cluster_record, header, outcome_of, summary
 
 SETUP, CALL, TEARDOWN = (Phase(when, "passed", 0.5) for when in ("setup", "call", "teardown"))
 
@@ -123,9 +123,30 @@ def test_the_header_says_what_was_tested():
         "differences": [str(info.differences[0])],
         "timeline": ["a", "b"],
     }
+    only_a_runs = ("format", "harness", "started_s")
+    assert cluster_record("as it is", info=info, timeline=["a", "b"]) == {
+        name: "cluster" if name == "type" else value
+        for name, value in data.items()
+        if name not in only_a_runs
+    }
     assert set(header(backend="auto", harness="1", started_s=1.0, info=None)) == {
         *("type", "format", "backend", "harness", "started_s")
     }
+
+
+def test_a_cluster_that_did_not_come_up_says_why():
+    assert cluster_record("ha", info=None, error="no disk") == {
+        "type": "cluster",
+        "topology": "ha",
+        "error": "no disk",
+    }
+    assert cluster_record("ha", info=None) == {"type": "cluster", "topology": "ha"}
+
+
+def test_a_record_names_its_topology_where_there_are_several():
+    phases = [SETUP, CALL, TEARDOWN]
+    assert TestRecord("t@ha", phases=phases, topology="ha").to_data("kind")["topology"] == "ha"
+    assert "topology" not in TestRecord("t", phases=phases).to_data("kind")
 
 
 def test_the_summary():

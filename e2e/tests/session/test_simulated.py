@@ -55,6 +55,22 @@ def test_it_says_what_it_is(made):
     ]
 
 
+@pytest.mark.parametrize(
+    "topology", [file.parent.name for file in sorted(ROOT.glob("clusters/*/topology.yaml"))]
+)
+def test_every_topology_comes_up(topology):
+    """One node alone runs everything, control plane or not, as kind has it."""
+    session = SimulatedSession(
+        Options(backend="simulated", repository=ROOT, topology=topology), lambda _: None
+    )
+    try:
+        handle = session.start()
+    finally:
+        session.stop()
+    assert handle.info.topology == topology
+    assert dict(handle.info.host_agents).keys() == {node.name for node in handle.info.nodes}
+
+
 def test_flux_has_installed_the_tree(made):
     _, cluster, _ = made
     release = cluster.api.get(Ref(HELM, "HelmRelease", "cilium", "cilium"))

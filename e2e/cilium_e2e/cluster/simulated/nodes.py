@@ -95,8 +95,14 @@ def _condition(kind: str, status: str, reason: str, message: str) -> Object:
     return {"type": kind, "status": status, "reason": reason, "message": message}
 
 
-def node_object(plan: NodePlan, version: str) -> Object:
-    """A node before it has a network."""
+def node_object(plan: NodePlan, version: str, *, alone: bool = False) -> Object:
+    """A node before it has a network.
+
+    Args:
+        plan: the node.
+        version: of its kubelet.
+        alone: whether the cluster has no other; kind lets it run everything then.
+    """
     labels = {
         "kubernetes.io/arch": "amd64",
         "kubernetes.io/hostname": plan.name,
@@ -105,7 +111,8 @@ def node_object(plan: NodePlan, version: str) -> Object:
     taints = [dict(_NOT_READY)]
     if plan.role == "control-plane":
         labels["node-role.kubernetes.io/control-plane"] = ""
-        taints.append(dict(_CONTROL_PLANE))
+        if not alone:
+            taints.append(dict(_CONTROL_PLANE))
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -143,7 +150,7 @@ def furnish(store: Store, plans: Iterable[NodePlan], addresses: Addresses, *, ve
             | {"metadata": {"name": name, "labels": labels}}
         )
     for plan in nodes:
-        store.write(node_object(plan, version))
+        store.write(node_object(plan, version, alone=len(nodes) == 1))
     for definition in flux_crds():
         store.write(definition)
     api = [ip for plan in nodes if plan.role == "control-plane" for ip in plan.ips[:1]]
