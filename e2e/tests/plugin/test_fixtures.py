@@ -6,8 +6,9 @@ import contextlib
 
 import pytest
 
-from cilium_e2e.model import ClusterStateError, SystemClock, Target
+from cilium_e2e.model import ClusterStateError, SystemClock
 from cilium_e2e.plugin import fixtures
+from cilium_e2e.scenario import Resident
 
 
 class FakeCluster:
@@ -41,14 +42,24 @@ def log(monkeypatch):
         yield name
         done.append(f"gone {name[: name.rindex('-')]}")
 
-    def deploy(cluster, kube, name, specs, services, *, image):
-        done.extend(f"{spec.name} on {spec.node}, {image}" for spec in specs)
-        done.extend(f"service {service.name}" for service in services)
-        return [Target.pod(name, spec.name) for spec in specs]
+    class FakeResidents:
+        def __init__(self, cluster, kube, *, image, worker, keep):
+            done.append(f"residents of {worker}{', kept' if keep else ''}")
+            self.image = image
+
+        def up(self, purpose, layout):
+            done.append(f"up {purpose}")
+            for quarter in layout.values():
+                done.extend(f"{spec.name} on {spec.node}, {self.image}" for spec in quarter.pods)
+                done.extend(f"service {service.name}" for service in quarter.services)
+            return Resident({name: f"ce2e-main-{name}-0" for name in layout}, "0")
+
+        def close(self):
+            done.append("residents rest")
 
     monkeypatch.setattr(fixtures, "attach", lambda handle, options: FakeCluster(done))
     monkeypatch.setattr(fixtures, "namespace", namespace)
-    monkeypatch.setattr(fixtures, "deploy", deploy)
+    monkeypatch.setattr(fixtures, "Residents", FakeResidents)
     return done
 
 
@@ -67,7 +78,8 @@ def test_another_namespace(make_namespace, agents):
 """)
     nested.run().assert_outcomes(passed=2)
     assert log == [
-        "made ce2e-main-agents",
+        "residents of main",
+        "up agents",
         "agent-0 on n1, python:x",
         "agent-1 on n2, python:x",
         "service agents",
@@ -75,7 +87,7 @@ def test_another_namespace(make_namespace, agents):
         "made ce2e-main-x",
         "gone ce2e-main-x",
         "gone ce2e-main-x",
-        "gone ce2e-main-agents",
+        "residents rest",
         "closed",
     ]
 
