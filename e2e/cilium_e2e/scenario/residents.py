@@ -129,6 +129,9 @@ class Residents:
         for name, quarter in layout.items():
             if quarter.pods or quarter.services:
                 start(self._kube, made.names[name], quarter.pods, quarter.services, image=self._image)
+        self._await(layout, made)
+
+    def _await(self, layout: Mapping[str, Quarter], made: Resident) -> None:
         wanted = {made.names[name]: [pod.name for pod in quarter.pods] for name, quarter in layout.items()}
         await_pods(self._cluster, self._kube, {name: pods for name, pods in wanted.items() if pods})
 
@@ -154,7 +157,7 @@ class Residents:
             # Without the mark: from now on it is a run's own.
             self._kube.apply(namespace_object(taken.names[name], quarter.labels))
         try:
-            self._start(layout, taken)
+            self._await(layout, taken)
         except ClusterStateError:
             # It may have suffered while nobody looked; that is no reason for a test to fail.
             self._delete(taken)

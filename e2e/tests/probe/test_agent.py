@@ -20,6 +20,7 @@ import cilium_e2e.probe.agent
 from cilium_e2e.model import OutcomeKind, Protocol, Target
 from cilium_e2e.probe import agent_files
 from cilium_e2e.probe.agent.names import RECORDS, answers
+from cilium_e2e.probe.agent.responder import door, ready
 from cilium_e2e.probe.agent.zone import Zone
 
 TCP, UDP, HTTP, DNS, ICMP, SCTP = (Protocol[n] for n in ("TCP", "UDP", "HTTP", "DNS", "ICMP", "SCTP"))
@@ -270,6 +271,19 @@ def test_ready_says_no_when_nothing_serves(start):
     waiting = start("ready", "--timeout", "0.1", name="there/nobody")
     waiting.communicate()
     assert waiting.returncode == 1
+
+
+def test_ready_can_be_asked_as_often_as_one_likes(loopback):
+    """A kept cluster's agents outside are asked by every run; whoever asks must not fill a queue."""
+    assert {ready(loopback.name, timeout_s=2.0) for _ in range(60)} == {0}
+
+
+def test_ready_gives_up_where_nobody_opens_the_door():
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(door("there/deaf"))
+        deaf.listen(0)
+        codes = [ready("there/deaf", timeout_s=0.2) for _ in range(3)]
+    assert codes[-1] == 1
 
 
 def test_malformed_dns_answers_and_questions_are_errors_of_the_run(loopback):

@@ -196,8 +196,12 @@ async def serve(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.bind(door(name))
         sock.listen(16)
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
         print(f"{name} is ready", flush=True)  # noqa: T201 - the container's log
-        await asyncio.Event().wait()
+        while True:
+            # Taken, though nothing is said: in a full queue whoever asks would wait for ever.
+            visitor, _ = await loop.sock_accept(sock)
+            visitor.close()
 
 
 def ready(name: str, *, timeout_s: float) -> int:
@@ -205,6 +209,7 @@ def ready(name: str, *, timeout_s: float) -> int:
     end = time.monotonic() + timeout_s
     while True:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(max(0.02, end - time.monotonic()))
             sock.connect(door(name))
             return 0
         if time.monotonic() >= end:

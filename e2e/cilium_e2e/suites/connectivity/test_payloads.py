@@ -73,6 +73,7 @@ def test_between_nodes(lab: Lab, grid: Grid) -> None:
     lab.judge(_between(grid, same_node=False))
 
 
+@pytest.mark.tier("full")
 def test_through_a_service(lab: Lab, grid: Grid, expose: Expose) -> None:
     """The same through a ClusterIP: what belongs to one datagram goes to one backend."""
     service = target_of(expose("large", backends=grid.servers))

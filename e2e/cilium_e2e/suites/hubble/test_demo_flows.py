@@ -21,7 +21,7 @@ from cilium_e2e.model import (
 from cilium_e2e.scenario import Check, judge, require
 from cilium_e2e.suites.demo import ALLOWED_PORT, OTHER_PORT, REQUIREMENT, Demo
 
-pytestmark = pytest.mark.requires("hubble-relay")
+pytestmark = [pytest.mark.requires("hubble-relay"), pytest.mark.tier("full")]
 
 
 def _probe_and_flows(

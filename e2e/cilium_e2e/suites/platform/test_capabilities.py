@@ -46,6 +46,7 @@ def test_agents_have_no_capability_beyond_the_list(
 
 
 @pytest.mark.requires("real")
+@pytest.mark.tier("full")
 @pytest.mark.usefixtures("disposable")  # it may ask a privileged pod what the node can give
 def test_agents_have_every_capability_of_the_list(
     kube: Kube,

@@ -20,7 +20,10 @@ TIMEOUT_S = 30.0
 LAST_LINES = 10
 _CONTEXT = "CILIUM_E2E_CONTEXT"
 
-pytestmark = pytest.mark.requires("real")  # kubectl asks a server over the network
+pytestmark = [
+    pytest.mark.requires("real"),  # kubectl asks a server over the network
+    pytest.mark.tier("full"),
+]
 
 
 @pytest.fixture(scope="module")
