@@ -25,6 +25,8 @@ from cilium_e2e.suites.connectivity.reach import (
     target_of,
 )
 
+pytestmark = pytest.mark.tier("full")
+
 REPEATS = 8
 FIRST_PORT = 9000
 
@@ -40,10 +42,8 @@ def frontends(clients: int, backends: int) -> int:
 
 @pytest.mark.parametrize(
     ("protocol", "target"),
-    [
-        pytest.param(Protocol.TCP, TCP, id="TCP"),
-        pytest.param(Protocol.UDP, UDP, id="UDP", marks=pytest.mark.tier("full")),
-    ],
+    [(Protocol.TCP, TCP), (Protocol.UDP, UDP)],
+    ids=["TCP", "UDP"],
 )
 def test_a_client_stays_with_one_backend(
     lab: Lab, kube: Kube, grid: Grid, expose: Expose, settles: Settles, protocol: Protocol, target: int
