@@ -8,9 +8,13 @@ that is restarted may come back with another one.
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from cilium_e2e.cluster.engine import Engine
+from cilium_e2e.model import EngineError
 
 PORT = 7445
 _UNIT = "cilium-e2e-api-endpoint.service"
@@ -69,6 +73,28 @@ WantedBy=timers.target
 """
 
 
+_BIN, _UNITS = "/usr/local/sbin", "/etc/systemd/system"
+_FILES = {
+    _BIN: {"cilium-e2e-api-endpoint": _SCRIPT.encode()},
+    _UNITS: {_UNIT: _SERVICE.encode(), _TIMER_UNIT: _TIMER.encode()},
+}
+# Proof that it leads somewhere: the API server answers /livez to anyone.
+_ALIVE = [
+    *("curl", "--silent", "--show-error", "--insecure", "--fail", "--max-time", "10"),
+    f"https://127.0.0.1:{PORT}/livez",
+]
+_SUMS = "".join(
+    f"{hashlib.sha256(content).hexdigest()}  {folder}/{name}\n"
+    for folder, files in _FILES.items()
+    for name, content in files.items()
+)
+# On a kept cluster all of it is there; to have systemd read its units again takes a node longer than to look.
+_THERE = f"""\
+sha256sum --check --status - <<'SUMS' && systemctl is-active --quiet {_TIMER_UNIT} && {shlex.join(_ALIVE)}
+{_SUMS}SUMS
+"""
+
+
 def install(engine: Engine, cluster: str) -> None:
     """Install and start the endpoint on every node of a cluster, in parallel.
 
@@ -77,23 +103,14 @@ def install(engine: Engine, cluster: str) -> None:
     """
 
     def one(node: str) -> None:
-        engine.put(node, "/usr/local/sbin", {"cilium-e2e-api-endpoint": _SCRIPT.encode()}, mode=0o755)
-        engine.put(node, "/etc/systemd/system", {_UNIT: _SERVICE.encode(), _TIMER_UNIT: _TIMER.encode()})
+        with suppress(EngineError):  # a new node, or one of an older version
+            engine.execute(node, ["sh", "-c", _THERE])
+            return
+        for folder, files in _FILES.items():
+            engine.put(node, folder, files, mode=0o755 if folder == _BIN else 0o644)
         engine.execute(node, ["systemctl", "daemon-reload"])
         engine.execute(node, ["systemctl", "enable", "--now", _UNIT, _TIMER_UNIT])
-        # Proof that it leads somewhere: the API server answers /livez to anyone.
-        engine.execute(
-            node,
-            [
-                "curl",
-                "--silent",
-                "--show-error",
-                "--insecure",
-                "--max-time",
-                "10",
-                f"https://127.0.0.1:{PORT}/livez",
-            ],
-        )
+        engine.execute(node, _ALIVE)
 
     nodes = [node.name for node in engine.nodes(cluster) if node.role != "external-load-balancer"]
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="endpoint") as pool:

@@ -14,6 +14,7 @@ import posixpath
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +32,18 @@ _ORIGIN = "config.kubernetes.io/origin"
 _YAML = (".yaml", ".yml")
 _NOTHING: Mapping[str, Any] = {}
 _EDITS = ("targetNamespace", "namePrefix", "nameSuffix", "patches", "components", "images")
+
+
+def _place(source: Path, target: Path) -> None:
+    """Have a file in the copy: as a second name of the same file where that can be, which costs little.
+
+    Not where something is written to it here.
+    """
+    if source.name not in kustomize.KUSTOMIZATION_FILES:
+        with suppress(OSError):  # another file system, or one without links
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
 
 
 class Workspace:
@@ -57,7 +70,7 @@ class Workspace:
             if target.parent not in made:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 made.add(target.parent)
-            shutil.copyfile(self.root / name, target)
+            _place(self.root / name, target)
         return self
 
     def __exit__(
@@ -106,6 +119,7 @@ class Workspace:
         _add(wanted, spec, folder)
         wanted["buildMetadata"] = sorted({*own, "originAnnotations"})
         before = file.read_bytes() if existing else None
+        file.unlink(missing_ok=True)  # whatever it is, it must not be the user's own file that is written to
         file.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
         try:
             text = kustomize.build(folder, root=self._copy, place=path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -42,6 +43,8 @@ def engine(fake: FakeDocker) -> Iterator[Engine]:
 
 def fail_on(fake: FakeDocker, node: str, word: str) -> None:
     def run(name: str, command: Sequence[str]) -> tuple[int, bytes, bytes]:
+        if command[:2] == ["sh", "-c"]:
+            return 1, b"", b""  # what is asked about a kept node
         return (1, b"", b"it broke here") if name == node and word in command else (0, b"", b"")
 
     fake.on_exec = run
@@ -283,18 +286,23 @@ class TestStop:
 
 
 class TestEndpoint:
+    @pytest.fixture(autouse=True)
+    def new(self, fake: FakeDocker) -> None:
+        """Nodes on which nothing of it is there."""
+        fail_on(fake, "", "")
+
     def test_every_node_gets_it_started_and_tried(self, engine: Engine, fake: FakeDocker) -> None:
         node_endpoint.install(engine, "x")
         for name in ("x-control-plane", "x-worker"):
             node = fake.by_name[name]
             assert node.files[SCRIPT][0] == 0o755
             assert node.files[UNIT][0] == 0o644
-            assert [command[0] for command in node.ran] == ["systemctl", "systemctl", "curl"]
+            assert [command[0] for command in node.ran] == ["sh", "systemctl", "systemctl", "curl"]
             service = UNIT.rpartition("/")[2]
             timer = service.replace(".service", ".timer")
-            assert node.ran[1][1:] == ["enable", "--now", service, timer], "addresses may change later"
+            assert node.ran[2][1:] == ["enable", "--now", service, timer], "addresses may change later"
             assert b"OnUnitInactiveSec" in node.files[UNIT.replace(".service", ".timer")][1]
-            assert node.ran[2][-1] == "https://127.0.0.1:7445/livez"
+            assert node.ran[3][-1] == "https://127.0.0.1:7445/livez"
         assert not fake.by_name["x-external-load-balancer"].ran
         assert not fake.by_name["y-worker"].ran
 
@@ -305,6 +313,34 @@ class TestEndpoint:
         fail_on(fake, "x-worker", word)
         with pytest.raises(EngineError, match="in container x-worker: exit code 1: it broke here"):
             node_endpoint.install(engine, "x")
+
+    def test_one_that_is_there_and_works_is_left_alone(self, engine: Engine, fake: FakeDocker) -> None:
+        fake.on_exec = lambda name, command: (0, b"", b"")
+        node_endpoint.install(engine, "x")
+        for name in ("x-control-plane", "x-worker"):
+            assert [command[:2] for command in fake.by_name[name].ran] == [["sh", "-c"]]
+            assert not fake.by_name[name].files
+
+    @pytest.mark.parametrize("change", ["nothing", "a file", "the timer", "the server"])
+    def test_how_a_kept_node_is_asked(
+        self, engine: Engine, fake: FakeDocker, tmp_path: Path, change: str
+    ) -> None:
+        """In a real shell, with the node's own tools replaced."""
+        node_endpoint.install(engine, "x")
+        node = fake.by_name["x-worker"]
+        for name, (_, content) in node.files.items():
+            (tmp_path / Path(name).name).write_bytes(content)
+        if change == "a file":
+            (tmp_path / Path(UNIT).name).write_text("an older one")
+        for tool, broken in (("systemctl", "the timer"), ("curl", "the server")):
+            (tmp_path / tool).write_text(f"#!/bin/sh\nexit {int(change == broken)}\n")
+            (tmp_path / tool).chmod(0o755)
+        script = node.ran[0][2]
+        for folder in ("/usr/local/sbin", "/etc/systemd/system"):
+            script = script.replace(f"  {folder}/", f"  {tmp_path}/")
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        done = subprocess.run(["sh", "-c", script], env={"PATH": path}, capture_output=True, check=False)
+        assert (done.returncode == 0) is (change == "nothing"), done.stderr
 
     def installed(self, engine: Engine, fake: FakeDocker) -> tuple[str, str]:
         node_endpoint.install(engine, "x")

@@ -14,7 +14,7 @@ from cilium_e2e.model import Flow, FlowVerdict, Probe
 from cilium_e2e.scenario import Judgement, Lab
 from cilium_e2e.suites.hubble.scene import OTHER_TCP, TCP, Scene, app, check, cilium_policy
 
-pytestmark = pytest.mark.requires("hubble-relay")
+pytestmark = [pytest.mark.requires("hubble-relay"), pytest.mark.tier("full")]
 
 MOST = 1000
 Hubble = Callable[..., list[str]]
@@ -76,7 +76,6 @@ def test_observe_as_written_shows_flows(hubble: Hubble) -> None:
     assert flows, lines
 
 
-@pytest.mark.tier("full")
 def test_observe_shows_dependencies(
     hubble: Hubble, probed: tuple[Judgement, Probe, Probe, list[Flow]], scene: Scene
 ) -> None:
@@ -90,7 +89,6 @@ def test_observe_shows_dependencies(
         assert {flow.uuid for flow in mine} <= uuids
 
 
-@pytest.mark.tier("full")
 def test_observe_type_drop_shows_no_dependencies(
     hubble: Hubble, probed: tuple[Judgement, Probe, Probe, list[Flow]], scene: Scene
 ) -> None:
