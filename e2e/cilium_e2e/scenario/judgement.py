@@ -19,6 +19,7 @@ SILENCE_S = 0.5
 """How long silence lasts until it is a denial where a flow of the drop is asked for as well, in seconds.
 Answers inside a cluster take milliseconds; one that is late is asked for again, or is a flow too many."""
 _PAUSE_S = 0.1
+_BROKEN_ROUNDS = 3
 # What is wrong with a hundred probes is seldom more than three things.
 _EXPLAINED = 5
 
@@ -113,7 +114,8 @@ def judge(
 ) -> Judgement:
     """Probe until every check is met, then ``hold`` more rounds; sources ask in one batch each.
 
-    What is met when the time is up still has to hold. An infra error ends it at once.
+    What is met when the time is up still has to hold. A probe that could not be made is made again, because a
+    busy machine may be the cause; where that happens in three rounds in a row it ends.
 
     Raises:
         ScenarioError: there is nothing to judge, or two checks share an id and so an outcome.
@@ -123,7 +125,7 @@ def judge(
     started, start = clock.time(), clock.monotonic()
     lost: dict[str, list[int]] = defaultdict(list)
     since: dict[str, float] = {}
-    rounds = 0
+    rounds = broken = 0
     held = 0
     converged = 0.0
     while True:
@@ -140,8 +142,8 @@ def judge(
             held += 1
         else:
             held = 0
-        broken = any(o.kind is OutcomeKind.INFRA_ERROR for o in outcomes.values())
-        if held > hold or broken or (late and not held):
+        broken = broken + 1 if any(o.kind is OutcomeKind.INFRA_ERROR for o in outcomes.values()) else 0
+        if held > hold or broken == _BROKEN_ROUNDS or (late and not held):
             judged = tuple(
                 Judged(
                     check,

@@ -120,19 +120,32 @@ def test_only_what_was_not_met_is_a_failure(scripted):
 
 
 @pytest.mark.parametrize("expected", [CONNECTED, DENIED, Expectation("timeout")])
-def test_an_infra_error_ends_at_once_and_is_no_outcome(scripted, expected):
-    cluster = scripted(script([BROKEN, UP]))
+def test_an_infra_error_is_no_outcome_and_ends_it_in_the_third_round(scripted, expected):
+    cluster = scripted(script([BROKEN, BROKEN, BROKEN, UP]))
     judgement = judge(cluster, [check(expected)])
-    assert cluster.rounds[FRONTEND] == 1
+    assert cluster.rounds[FRONTEND] == 3
     assert [entry.met for entry in judgement.judged] == [False]
     assert "seen infra_error" in str(judgement.judged[0])
 
 
-def test_an_infra_error_while_holding_is_a_failure(scripted):
-    cluster = scripted(script([DOWN, BROKEN]))
-    judgement = judge(cluster, [check(DENIED)])
-    assert cluster.rounds[FRONTEND] == 2
-    assert (judgement.judged[0].met, judgement.judged[0].flaps) == (False, 1)
+def test_an_infra_error_that_passes_is_asked_over(scripted):
+    cluster = scripted(script([BROKEN, BROKEN, UP]))
+    judgement = judge(cluster, [check()], hold=1)
+    assert cluster.rounds[FRONTEND] == 4
+    assert judgement.failures == []
+
+
+def test_infra_errors_that_come_and_go_end_with_the_time(scripted):
+    cluster = scripted(lambda number, probe: outcome(probe, (BROKEN, DOWN)[number % 2]))
+    judgement = judge(cluster, [check()], converge_s=5.0)
+    assert [entry.met for entry in judgement.judged] == [False]
+
+
+def test_an_infra_error_while_holding_begins_the_hold_anew_and_is_told(scripted):
+    cluster = scripted(script([DOWN, BROKEN, DOWN]))
+    judgement = judge(cluster, [check(DENIED)], hold=1)
+    assert cluster.rounds[FRONTEND] == 4
+    assert (judgement.judged[0].met, judgement.judged[0].flaps) == (True, 1)
 
 
 @pytest.mark.parametrize(
