@@ -34,10 +34,19 @@ def cases() -> Iterator[tuple[str, Case]]:
             if not name.startswith("test_"):
                 continue
             marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
-            rows = [[dict(_named(mark.args[0], value)) for value in mark.args[1]] for mark in marks]
+            rows = [
+                [dict(_named(mark.args[0], value)) for value in map(_plain, mark.args[1])] for mark in marks
+            ]
             for number, chosen in enumerate(itertools.product(*rows)):
                 values = {key: value for row in chosen for key, value in row.items()}
                 yield f"{file}::{name.removeprefix('test_')}[{number}]", (test, values)
+
+
+def _plain(value):
+    """A parameter without the marks that it may be given with."""
+    if not isinstance(value, type(pytest.param())):
+        return value
+    return value.values[0] if len(value.values) == 1 else value.values
 
 
 def _named(keys: object, values: object) -> Iterator[tuple[str, object]]:

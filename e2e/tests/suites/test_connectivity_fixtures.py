@@ -8,6 +8,7 @@ import pytest
 
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Ref, Target
+from cilium_e2e.scenario import Residents
 from cilium_e2e.suites.connectivity import conftest
 from support.memory import MemoryTransport
 from support.network import NODES, grid
@@ -26,6 +27,9 @@ def kubelet(api: MemoryTransport):
                 "podIPs": [{"ip": f"10.0.0.{number}"}, {"ip": f"fd00::{number}"}],
             }
             api.put({**obj, "status": status})
+        if obj["kind"] == "Namespace":
+            account = {"name": "default", "namespace": obj["metadata"]["name"]}
+            api.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
 
     return act
 
@@ -44,13 +48,14 @@ def test_the_grid_has_pairs_on_every_node_and_two_of_each_at_least(api, nodes):
     proven = []
     cluster = SimpleNamespace(prove=lambda policies, names: proven.extend(names))
     look = conftest.pod_of.__wrapped__(kube)
-    found = make_grid(cluster, kube, handle, lambda purpose: f"ce2e-{purpose}", look)
+    residents = Residents(cluster, kube, image="python:x", worker="gw0", keep=False)
+    found = make_grid(handle, residents, look)
     assert [pod.target.name for pod in found.pods] == ["server-0", "server-1", "client-0", "client-1"]
     assert {pod.node for pod in found.servers} == {pod.node for pod in found.clients}
     assert {pod.node for pod in found.pods} == {node.name for node in nodes}
     assert all(pod.ip_of(4) and pod.ip_of(6) for pod in found.pods)
     assert proven == [str(pod.target) for pod in found.pods]
-    stored = api.stored(Ref("v1", "Pod", "server-1", "ce2e-reach"))
+    stored = api.stored(Ref("v1", "Pod", "server-1", found.namespace))
     assert stored["metadata"]["labels"] == {"role": "server", "pod": "server-1"}
 
 
