@@ -138,37 +138,37 @@ def _ask(question: Callable[[AgentPod], _Said], agent: AgentPod) -> _Answer[_Sai
     return _Answer(agent.node, said)
 
 
-_Peer = tuple[str, str, int]
-"""A pod's name, one of its addresses, and its identity."""
-
-
 class _Known:
     """What earlier proofs have found in each node's ipcache, so that it is looked at for others only.
 
-    An entry goes with its pod, and with its identity; nothing else changes it while the agent runs.
+    An entry goes with its pod, and with its identity, of which only the last one counts: a pod that gets an
+    earlier one again is looked at again. Nothing else changes an entry while the agent runs.
     """
 
     def __init__(self) -> None:
-        self._peers: dict[str, set[_Peer]] = {}
+        self._identities: dict[str, dict[tuple[str, str], int]] = {}
         self._revisions: dict[str, int] = {}
 
     def lacks(self, node: str, peers: Sequence[Endpoint]) -> list[Endpoint]:
         """Those of the peers that were not found there so far."""
-        return [peer for peer in peers if not _entries(peer) <= self._peers.get(node, set())]
+        known = self._identities.get(node, {})
+        return [
+            peer
+            for peer in peers
+            if any(known.get((peer.name, ip)) != peer.identity.number for ip in peer.ips)
+        ]
 
     def found(self, node: str, peers: Sequence[Endpoint]) -> None:
         """They were."""
-        self._peers.setdefault(node, set()).update(*map(_entries, peers))
+        known = self._identities.setdefault(node, {})
+        for peer in peers:
+            known.update({(peer.name, ip): peer.identity.number for ip in peer.ips})
 
     def revision(self, node: str, revision: int) -> None:
         """A repository that has gone back is that of a restarted agent: all is to be seen anew."""
         if revision < self._revisions.get(node, 0):
-            self._peers.pop(node, None)
+            self._identities.pop(node, None)
         self._revisions[node] = revision
-
-
-def _entries(peer: Endpoint) -> set[_Peer]:
-    return {(peer.name, ip, peer.identity.number) for ip in peer.ips}
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cilium_e2e.cluster.simulated import faults
-from cilium_e2e.plugin import lifecycle
+from cilium_e2e.plugin import clusters
 from cilium_e2e.session import simulated
 
 ROOT = Path(__file__).parents[3]
@@ -74,7 +74,7 @@ def prepared():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulated, "_prepare", prepare)
         patch.setattr(
-            lifecycle,
+            clusters,
             "load",
             lambda *_, **__: next(iter(made.values())).repository,  # made by the session
         )
@@ -141,5 +141,8 @@ def test_a_run_with_a_fault_has_the_full_tier_unless_told_otherwise(run):
 def test_what_the_oracle_alone_cannot_show_runs_on_the_simulated_cluster(run, scenarios):
     """Names that proxies learn, nodes, groups: its agents and name servers have a part in these."""
     passed, skipped, failed = run([f"policy/scenarios/{scenarios}"]).listoutcomes()
-    assert [report.nodeid for report in failed + skipped] == []
+    assert [report.nodeid for report in failed] == []
+    # Where routing is native, which this topology's is not.
+    native = "the API server may, by its entity"
+    assert [report.nodeid for report in skipped if native not in report.nodeid] == []
     assert passed
