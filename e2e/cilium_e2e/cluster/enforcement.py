@@ -58,7 +58,6 @@ class Enforcement:
         self._agents = agents
         # By UID: the generation asked for last, the rules seen for it by node, and those it had to replace.
         self._last: dict[str, tuple[int, _Held, _Held]] = {}
-        self._known = _Known()
 
     def prove(
         self,
@@ -70,7 +69,7 @@ class Enforcement:
     ) -> Proof:
         """See :meth:`cilium_e2e.model.Cluster.prove`."""
         clock = self._kube.clock
-        attempt = _Attempt(tuple(policies), frozenset(endpoints), gone, self._before(policies), self._known)
+        attempt = _Attempt(tuple(policies), frozenset(endpoints), gone, self._before(policies))
         start = clock.monotonic()
         while True:
             missing, proofs = attempt.look(self._kube, self._agents)
@@ -138,39 +137,6 @@ def _ask(question: Callable[[AgentPod], _Said], agent: AgentPod) -> _Answer[_Sai
     return _Answer(agent.node, said)
 
 
-class _Known:
-    """What earlier proofs have found in each node's ipcache, so that it is looked at for others only.
-
-    An entry goes with its pod, and with its identity, of which only the last one counts: a pod that gets an
-    earlier one again is looked at again. Nothing else changes an entry while the agent runs.
-    """
-
-    def __init__(self) -> None:
-        self._identities: dict[str, dict[tuple[str, str], int]] = {}
-        self._revisions: dict[str, int] = {}
-
-    def lacks(self, node: str, peers: Sequence[Endpoint]) -> list[Endpoint]:
-        """Those of the peers that were not found there so far."""
-        known = self._identities.get(node, {})
-        return [
-            peer
-            for peer in peers
-            if any(known.get((peer.name, ip)) != peer.identity.number for ip in peer.ips)
-        ]
-
-    def found(self, node: str, peers: Sequence[Endpoint]) -> None:
-        """They were."""
-        known = self._identities.setdefault(node, {})
-        for peer in peers:
-            known.update({(peer.name, ip): peer.identity.number for ip in peer.ips})
-
-    def revision(self, node: str, revision: int) -> None:
-        """A repository that has gone back is that of a restarted agent: all is to be seen anew."""
-        if revision < self._revisions.get(node, 0):
-            self._identities.pop(node, None)
-        self._revisions[node] = revision
-
-
 @dataclass(slots=True)
 class _Attempt:
     """One proof under way.
@@ -178,25 +144,21 @@ class _Attempt:
     Attributes:
         policies, wanted, gone: what is to be proven, at which endpoints.
         before: a changed policy's UID to the rules it had, by node.
-        known: what earlier proofs have found.
         reached: the first revision of each node's repository at which it was as wanted. Later revisions
             belong to other people's policies, and endpoints need not wait for those.
         rules: node to its rules by UID, as of the last look.
         facts: the pods and Services of the last look.
-        compared: how many addresses have their identities in every ipcache.
-        seen: how many of them were seen at the last look, and not by an earlier proof.
+        compared: how many addresses were found in every ipcache at the last look.
     """
 
     policies: tuple[PolicyRef, ...]
     wanted: frozenset[str]
     gone: bool
     before: Mapping[str, _Held]
-    known: _Known
     reached: dict[str, int] = field(default_factory=dict)
     rules: dict[str, Mapping[str, str]] = field(default_factory=dict)
     facts: Surroundings = field(default_factory=lambda: Surroundings({}, ()))
     compared: int = 0
-    seen: int = 0
 
     def look(self, kube: Kube, agents: CiliumAgents) -> tuple[list[str], list[EndpointProof]]:
         """What is still missing, one line each, and the proofs of the endpoints that are done."""
@@ -224,9 +186,8 @@ class _Attempt:
         """The further facts of a proof, one line each."""
         lines = [f"rules: {policy} is held otherwise than before its change" for policy in self._changed()]
         if self.compared:
-            line = f"ipcache: {self.compared} pod addresses have their identities on {len(self.rules)} nodes"
-            earlier = self.compared - self.seen
-            lines.append(f"{line}, {earlier} known from earlier proofs" if earlier else line)
+            nodes = len(self.rules)
+            lines.append(f"ipcache: {self.compared} pod addresses have their identities on {nodes} nodes")
         if self.facts.ports:
             lines.append(f"services: {len(self.facts.ports)} ports lead to their backends on every node")
         return tuple(lines)
@@ -241,7 +202,6 @@ class _Attempt:
     def _judge(self, node: str, state: AgentState) -> tuple[list[str], list[EndpointProof]]:
         """One agent's part of :meth:`look`: repository and endpoints."""
         revision = state.policies.revision
-        self.known.revision(node, revision)
         self.rules[node] = state.policies.rules
         if wrong := self._unlike(node, state):
             self.reached.pop(node, None)
@@ -294,7 +254,7 @@ class _Attempt:
             if wrong:
                 return wrong
             peers = [endpoint for endpoint in endpoints if self._concerned(endpoint)]
-            self.compared, self.seen = sum(len(peer.ips) for peer in peers), 0
+            self.compared = sum(len(peer.ips) for peer in peers)
             found = agents.each(lambda agent: self._wrong(agents, agent, peers))
         except ClusterStateError as error:
             return [f"the cluster cannot be asked ({_passing(error)})"]
@@ -302,14 +262,10 @@ class _Attempt:
 
     def _wrong(self, agents: CiliumAgents, agent: AgentPod, peers: Sequence[Endpoint]) -> list[str]:
         """The part of :meth:`_around` that is about one node."""
-        wrong: list[str] = []
-        if new := self.known.lacks(agent.node, peers):
-            answer = _ask(agents.ipcache, agent)
-            if answer.said is None:
-                return [str(answer)]
-            if not (wrong := list(wrong_identities(answer.said, new, agent.node))):
-                self.known.found(agent.node, new)
-            self.seen = max(self.seen, sum(len(peer.ips) for peer in new))
+        ipcache = _ask(agents.ipcache, agent)
+        if ipcache.said is None:
+            return [str(ipcache)]
+        wrong = list(wrong_identities(ipcache.said, peers, agent.node))
         if self.facts.ports:
             frontends = _ask(agents.frontends, agent)
             if frontends.said is None:

@@ -513,31 +513,6 @@ class TestPeers:
             agent.ipcache["10.0.1.1"] = 1002
         assert proofs.prove([DEMO], ["default/a"], timeout_s=1).endpoints
 
-    def test_a_peer_that_is_known_is_not_looked_up_again(self, proofs: Enforcement, n2: Agent) -> None:
-        proofs.prove([DEMO], ["default/a"], timeout_s=1)
-        n2.ipcache.clear()  # nothing but its pod's end does this on a cluster
-        (line,) = proofs.prove([DEMO], ["default/a"], timeout_s=1).detail
-        assert line.endswith("on 2 nodes, 2 known from earlier proofs")
-
-    def test_an_earlier_identity_that_comes_back_is_looked_up(
-        self, proofs: Enforcement, n1: Agent, n2: Agent
-    ) -> None:
-        proofs.prove([DEMO], ["default/a"], timeout_s=1)
-        first = n2.endpoints["default/c"]
-        n2.endpoints["default/c"] = replace(first, identity=replace(first.identity, number=1009))
-        for agent in (n1, n2):
-            agent.ipcache["10.0.2.1"] = 1009
-        proofs.prove([DEMO], ["default/a"], timeout_s=1)
-        n2.endpoints["default/c"] = first
-        assert "the ipcache on n1 has identity 1009 for 10.0.2.1 of default/c" in self.missing(proofs)
-
-    def test_a_restarted_agents_ipcache_is_looked_at_anew(self, proofs: Enforcement, n2: Agent) -> None:
-        proofs.prove([DEMO], ["default/a"], timeout_s=1)
-        n2.revision = 2
-        n2.realize()
-        n2.ipcache.clear()
-        assert "the ipcache on n2 has nothing for 10.0.1.1 of default/a" in self.missing(proofs)
-
     def test_a_label_that_is_gone(self, agents: FakeAgents) -> None:
         proofs = enforcement(agents, settled("a"), settled("c", app="c"))
         assert "the identity of default/a on n1 still has k8s:app=a" in self.missing(proofs)
