@@ -78,6 +78,15 @@ class Kube:
         """All objects of a kind."""
         return self.retry(lambda: self.transport.list(ref, label_selector=label_selector)).items
 
+    def list_known(self, ref: Ref) -> list[Object]:
+        """All objects of a kind; none where the cluster does not know the kind."""
+        try:
+            return self.list_all(ref)
+        except KubeError as error:
+            if error.not_found:
+                return []
+            raise
+
     def apply(self, obj: Object) -> Object:
         """Server-side apply, taking over fields that somebody else owns."""
         return self.retry(lambda: self.transport.apply(obj, field_manager=FIELD_MANAGER, force=True))

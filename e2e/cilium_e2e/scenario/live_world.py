@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Cluster, ClusterInfo, ClusterStateError, Endpoint, KubeError, Object, Ref
+from cilium_e2e.model import Cluster, ClusterInfo, ClusterStateError, Endpoint, Object, Ref
 from cilium_e2e.policy import (
     CIDRGroup,
     Enforcement,
@@ -75,7 +75,7 @@ def live_world(
         nodes=kube.list_all(Ref("v1", "Node")),
         services=kube.list_all(Ref("v1", "Service")),
         slices=kube.list_all(Ref("discovery.k8s.io/v1", "EndpointSlice")),
-        cidr_groups=_found(kube, _CIDR_GROUPS),
+        cidr_groups=kube.list_known(_CIDR_GROUPS),
     )
     return world_of(
         cluster.info, cluster.endpoints(), objects, options_of(config.get("data") or {}), dns_names=dns_names
@@ -88,7 +88,7 @@ def live_policies(kube: Kube) -> list[PolicyObject]:
     Raises:
         PolicyError: one cannot be read at all.
     """
-    stored = [policy for kind in _POLICY_KINDS for policy in _found(kube, kind)]
+    stored = [policy for kind in _POLICY_KINDS for policy in kube.list_known(kind)]
     return [
         parse_policy(policy, strict=False)
         for policy in stored
@@ -156,16 +156,6 @@ def world_of(
         services=tuple(_service(service, objects.slices) for service in objects.services),
         options=options,
     )
-
-
-def _found(kube: Kube, kind: Ref) -> list[Object]:
-    """All objects of a kind; none where the cluster does not know the kind."""
-    try:
-        return kube.list_all(kind)
-    except KubeError as error:
-        if error.not_found:
-            return []
-        raise
 
 
 def _pod(endpoint: Endpoint, obj: Object | None) -> Pod:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Cluster, ClusterStateError, KubeError, Object, Ref
+from cilium_e2e.model import Cluster, ClusterStateError, Ref
 from cilium_e2e.probe import config_map
 from cilium_e2e.scenario.workload import (
     PodSpec,
@@ -168,7 +168,7 @@ class Residents:
         """Whether its namespaces hold the workload as it was made, and nothing that changes its traffic."""
         for name, quarter in layout.items():
             real = one.names[name]
-            if any(self._policies(real, version, kind) for version, kind in _POLICIES):
+            if any(self._kube.list_known(Ref(version, kind, namespace=real)) for version, kind in _POLICIES):
                 return False
             pods = {
                 obj["metadata"]["name"]: obj["metadata"].get("labels") or {}
@@ -183,14 +183,6 @@ class Residents:
             if services != {one.name for one in quarter.services}:
                 return False
         return True
-
-    def _policies(self, namespace: str, version: str, kind: str) -> list[Object]:
-        try:
-            return self._kube.list_all(Ref(version, kind, namespace=namespace))
-        except KubeError as error:
-            if error.not_found:
-                return []
-            raise
 
     def _mark(self, purpose: str, layout: Mapping[str, Quarter], resident: Resident) -> None:
         digest = self._digest(layout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cilium_e2e.kube import FIELD_MANAGER, Kube
-from cilium_e2e.model import KubeError, Object, Ref
+from cilium_e2e.model import Object, Ref
 from cilium_e2e.scenario.residents import RESTS
 from cilium_e2e.session.timeline import Say
 
@@ -31,7 +31,7 @@ def clear(kube: Kube, *, keep: str, say: Say, timeout_s: float) -> None:
         ref
         for ref in (
             *_refs(Ref("v1", "Namespace"), [space for space in _namespaces(kube) if not _rests(space)]),
-            *_refs(_CLUSTER_WIDE, [policy for policy in _policies(kube) if _ours(policy)]),
+            *_refs(_CLUSTER_WIDE, [policy for policy in kube.list_known(_CLUSTER_WIDE) if _ours(policy)]),
         )
         if ref.name != keep
     ]
@@ -50,15 +50,6 @@ def _namespaces(kube: Kube) -> list[Object]:
 
 def _rests(namespace: Object) -> bool:
     return RESTS in (namespace["metadata"].get("annotations") or {})
-
-
-def _policies(kube: Kube) -> list[Object]:
-    try:
-        return kube.list_all(_CLUSTER_WIDE)
-    except KubeError as error:
-        if error.not_found:  # no Cilium has registered the kind so far
-            return []
-        raise
 
 
 def _refs(kind: Ref, objects: Sequence[Object]) -> list[Ref]:

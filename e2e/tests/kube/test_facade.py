@@ -102,6 +102,17 @@ class TestObjects:
         with pytest.raises(KubeError, match="forbidden"):
             kube.delete(POD)
 
+    def test_of_a_kind_that_is_not_known_there_is_none(self, kube: Kube, api: MemoryTransport) -> None:
+        assert [p["metadata"]["name"] for p in kube.list_known(PODS)] == [
+            p["metadata"]["name"] for p in kube.list_all(PODS)
+        ]
+        api.missing_kinds.add("Pod")
+        assert kube.list_known(PODS) == []
+        api.missing_kinds.clear()
+        api.fail("list", KubeError(403, "Forbidden", "no"))
+        with pytest.raises(KubeError, match="no"):
+            kube.list_known(PODS)
+
     def test_list_all_selects_by_label(self, kube: Kube, api: MemoryTransport) -> None:
         one = pod("a")
         one["metadata"]["labels"] = {"app": "x"}

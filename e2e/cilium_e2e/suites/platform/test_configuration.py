@@ -10,7 +10,7 @@ from cilium_e2e.cluster.effective import Reported, settings, stale
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.cluster.process import AgentProcess
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import KubeError, Object, Ref
+from cilium_e2e.model import Object, Ref
 from cilium_e2e.repository import Repository
 
 EachAgent = Callable[..., dict[str, Any]]
@@ -24,12 +24,7 @@ def _changed(config: Object) -> str:
 
 def _per_node(kube: Kube, namespace: str) -> frozenset[str]:
     """Options that a CiliumNodeConfig sets for some nodes."""
-    try:
-        configs = kube.list_all(Ref("cilium.io/v2", "CiliumNodeConfig", namespace=namespace))
-    except KubeError as error:
-        if not error.not_found:
-            raise
-        return frozenset()
+    configs = kube.list_known(Ref("cilium.io/v2", "CiliumNodeConfig", namespace=namespace))
     return frozenset(name for config in configs for name in config["spec"].get("defaults") or {})
 
 
