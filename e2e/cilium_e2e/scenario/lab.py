@@ -234,12 +234,29 @@ class Lab:
             FlowsLost, StreamLost: every time.
             WaitTimeout: see :meth:`flows`.
         """
+        return self.seen_whole(lambda: self.judge(checks, hold=hold, oracle=oracle), filter)
+
+    def seen_whole(
+        self,
+        judging: Callable[[], Judgement],
+        filter: FlowFilter = ALL_FLOWS,  # noqa: A002 - Hubble's word
+        *,
+        what: str = "",
+    ) -> tuple[Judgement, list[Flow]]:
+        """Have it judged, and get all flows of that; again where Hubble lost some, see :meth:`witness`.
+
+        Args:
+            judging: asks and judges; what it raises ends this.
+            filter: which flows.
+            what: what was judged, where a test judges several things.
+        """
+        note = f"{what}: flows lost" if what else "flows lost"
         for attempt in range(1, ATTEMPTS + 1):
-            judgement = self.judge(checks, hold=hold, oracle=oracle)
+            judgement = judging()
             try:
                 return judgement, self.cluster.flows(self._window(judgement), filter)
             except (FlowsLost, StreamLost) as error:
-                self.evidence.notes[f"flows lost, attempt {attempt}"] = str(error)
+                self.evidence.notes[f"{note}, attempt {attempt}"] = str(error)
         return judgement, self.flows(judgement, filter)
 
     def flow(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from cilium_e2e.model import Backend, Flow, FlowsLost, OutcomeKind, StreamLost, TimeWindow
+from cilium_e2e.model import Backend, Flow, OutcomeKind, StreamLost
 from cilium_e2e.policy import Oracle
 from cilium_e2e.probe.places import zone_agents
 from cilium_e2e.scenario.cells import (
@@ -23,7 +23,7 @@ from cilium_e2e.scenario.cells import (
 )
 from cilium_e2e.scenario.changes import Changes
 from cilium_e2e.scenario.judgement import SILENCE_S, Judged, Judgement
-from cilium_e2e.scenario.lab import ALL_FLOWS, ATTEMPTS, Lab
+from cilium_e2e.scenario.lab import Lab
 from cilium_e2e.scenario.live_world import live_policies, live_world
 from cilium_e2e.scenario.model import Scenario, Step
 from cilium_e2e.scenario.stage import Stage
@@ -193,18 +193,14 @@ def _judged(
     words = {cell.check.probe.id: cell.oracle for cell in cells}
     # Where the flows of the very probes show that policy made the outcomes, luck has no part in them.
     hold = 0 if every_flow else HOLD
-    for attempt in range(1, ATTEMPTS + 1):
+
+    def judging() -> Judgement:
         judgement = lab.observe([cell.check for cell in cells], hold=hold, oracle=words)
         require_made(judgement)
         _require(step, lab, stage, cells, judgement)
-        if not needed:
-            return judgement, []
-        try:
-            window = TimeWindow(judgement.started_s, lab.cluster.clock.time())
-            return judgement, list(lab.cluster.flows(window, ALL_FLOWS))
-        except (FlowsLost, StreamLost) as error:
-            lab.evidence.notes[f"{step.name}: flows lost, attempt {attempt}"] = str(error)
-    return judgement, lab.flows(judgement)
+        return judgement
+
+    return lab.seen_whole(judging, what=step.name) if needed else (judging(), [])
 
 
 def _by_agent(names: Iterable[str]) -> DNSNames:
