@@ -45,17 +45,49 @@ class Quarter:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+Layout = Mapping[str, Quarter]
+"""Declared name of a namespace to what is to be in it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resident:
     """A workload that is up.
 
     Attributes:
         names: declared name of a namespace to its real one.
         group: what the real names have in common.
+        purpose: which of its worker's workloads it is.
+        layout: what it was made by.
     """
 
     names: Mapping[str, str]
     group: str
+    purpose: str
+    layout: Layout
+
+
+def bring_up(cluster: Cluster, kube: Kube, layout: Layout, names: Mapping[str, str], *, image: str) -> None:
+    """Start a workload in namespaces that are there, and wait until Cilium has it, too.
+
+    Args:
+        cluster: where.
+        kube: its API.
+        layout: what to start.
+        names: declared name of a namespace to its real one.
+        image: the agents'.
+
+    Raises:
+        WaitTimeout, EnforcementNotProven: it did not come up.
+    """
+    for name, quarter in layout.items():
+        if quarter.pods or quarter.services:
+            start(kube, names[name], quarter.pods, quarter.services, image=image)
+    _await(cluster, kube, layout, names)
+
+
+def _await(cluster: Cluster, kube: Kube, layout: Layout, names: Mapping[str, str]) -> None:
+    wanted = {names[name]: [pod.name for pod in quarter.pods] for name, quarter in layout.items()}
+    await_pods(cluster, kube, {name: pods for name, pods in wanted.items() if pods})
 
 
 class Residents:
@@ -73,9 +105,9 @@ class Residents:
         self._image = image
         self._worker = worker
         self._keep = keep
-        self._up: list[tuple[str, Mapping[str, Quarter], Resident]] = []
+        self._up: list[Resident] = []
 
-    def up(self, purpose: str, layout: Mapping[str, Quarter], *, named: bool = True) -> Resident:
+    def up(self, purpose: str, layout: Layout, *, named: bool = True) -> Resident:
         """Have a workload running, pods being endpoints of Cilium.
 
         Args:
@@ -89,53 +121,40 @@ class Residents:
         """
         found = self._take_up(purpose, layout) if self._keep else None
         if found is None:
-            found = self._new(purpose if named else "", layout)
-        self._up.append((purpose, layout, found))
+            found = self._new(purpose, layout, named=named)
+        self._up.append(found)
         return found
 
     def down(self, resident: Resident, *, rest: bool = False) -> None:
         """Let go of a workload: delete it, or where the cluster is kept, let it rest."""
-        for place, (purpose, layout, one) in enumerate(self._up):
-            if one is resident:
-                del self._up[place]
-                if rest and self._keep:
-                    self._mark(purpose, layout, resident)
-                else:
-                    self._delete(resident)
-                return
+        self._up.remove(resident)
+        if rest and self._keep:
+            self._mark(resident)
+        else:
+            self._delete(resident)
 
     def close(self) -> None:
         """Let all rest that is up, or delete it."""
         while self._up:
-            self.down(self._up[-1][2], rest=True)
+            self.down(self._up[-1], rest=True)
 
-    def _new(self, word: str, layout: Mapping[str, Quarter]) -> Resident:
+    def _new(self, purpose: str, layout: Layout, *, named: bool) -> Resident:
         group = secrets.token_hex(2)
         names = {}
         for name in layout:
-            words = [word, name if len(layout) > 1 or not word else ""]
+            words = [purpose if named else "", name if len(layout) > 1 or not named else ""]
             names[name] = "-".join([f"ce2e-{self._worker}", *filter(None, words), group])
-        made = Resident(names, group)
+        made = Resident(names, group, purpose, layout)
         try:
             for name, quarter in layout.items():
                 make_namespace(self._kube, names[name], quarter.labels)
-            self._start(layout, made)
+            bring_up(self._cluster, self._kube, layout, names, image=self._image)
         except BaseException:
             self._delete(made)
             raise
         return made
 
-    def _start(self, layout: Mapping[str, Quarter], made: Resident) -> None:
-        for name, quarter in layout.items():
-            if quarter.pods or quarter.services:
-                start(self._kube, made.names[name], quarter.pods, quarter.services, image=self._image)
-        self._await(layout, made)
-
-    def _await(self, layout: Mapping[str, Quarter], made: Resident) -> None:
-        wanted = {made.names[name]: [pod.name for pod in quarter.pods] for name, quarter in layout.items()}
-        await_pods(self._cluster, self._kube, {name: pods for name, pods in wanted.items() if pods})
-
-    def _take_up(self, purpose: str, layout: Mapping[str, Quarter]) -> Resident | None:
+    def _take_up(self, purpose: str, layout: Layout) -> Resident | None:
         """What rests and is just this; all else of the purpose is deleted."""
         groups: dict[str, list[tuple[str, Mapping[str, str]]]] = {}
         for obj in self._kube.list_all(Ref("v1", "Namespace")):
@@ -144,10 +163,11 @@ class Residents:
                 groups.setdefault(marks.get(_GROUP, ""), []).append((obj["metadata"]["name"], marks))
         digest, taken = self._digest(layout), None
         for group, members in groups.items():
-            one = Resident({marks.get(_AS, ""): name for name, marks in members}, group)
-            fits = taken is None and one.names.keys() == layout.keys()
+            names = {marks.get(_AS, ""): name for name, marks in members}
+            one = Resident(names, group, purpose, layout)
+            fits = taken is None and names.keys() == layout.keys()
             same = all(marks[RESTS] == digest for _, marks in members)
-            if fits and same and self._untouched(layout, one):
+            if fits and same and self._untouched(one):
                 taken = one
             else:
                 self._delete(one)
@@ -157,16 +177,16 @@ class Residents:
             # Without the mark: from now on it is a run's own.
             self._kube.apply(namespace_object(taken.names[name], quarter.labels))
         try:
-            self._await(layout, taken)
+            _await(self._cluster, self._kube, layout, taken.names)
         except ClusterStateError:
             # It may have suffered while nobody looked; that is no reason for a test to fail.
             self._delete(taken)
             return None
         return taken
 
-    def _untouched(self, layout: Mapping[str, Quarter], one: Resident) -> bool:
+    def _untouched(self, one: Resident) -> bool:
         """Whether its namespaces hold the workload as it was made, and nothing that changes its traffic."""
-        for name, quarter in layout.items():
+        for name, quarter in one.layout.items():
             real = one.names[name]
             if any(self._kube.list_known(Ref(version, kind, namespace=real)) for version, kind in _POLICIES):
                 return False
@@ -184,12 +204,12 @@ class Residents:
                 return False
         return True
 
-    def _mark(self, purpose: str, layout: Mapping[str, Quarter], resident: Resident) -> None:
-        digest = self._digest(layout)
-        for name, quarter in layout.items():
+    def _mark(self, resident: Resident) -> None:
+        digest = self._digest(resident.layout)
+        for name, quarter in resident.layout.items():
             marks = {
                 RESTS: digest,
-                _OWNER: f"{self._worker} {purpose}",
+                _OWNER: f"{self._worker} {resident.purpose}",
                 _AS: name,
                 _GROUP: resident.group,
             }
@@ -199,7 +219,7 @@ class Residents:
         for name in resident.names.values():
             delete_namespace(self._kube, name)
 
-    def _digest(self, layout: Mapping[str, Quarter]) -> str:
+    def _digest(self, layout: Layout) -> str:
         """Of all that makes a workload, the agents' own source included."""
         parts = {
             name: [

@@ -20,7 +20,7 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.scenario.isolation import SHARED, isolate
 from cilium_e2e.scenario.model import PodDecl, Workload
-from cilium_e2e.scenario.residents import Quarter, Resident, Residents
+from cilium_e2e.scenario.residents import Quarter, Resident, Residents, bring_up
 from cilium_e2e.scenario.templates import fill
 from cilium_e2e.scenario.workload import (
     PodSpec,
@@ -30,7 +30,6 @@ from cilium_e2e.scenario.workload import (
     namespace_object,
     pod_object,
     remove,
-    start,
 )
 
 
@@ -221,18 +220,15 @@ class Stages:
     def _as_written(self, workload: Workload) -> Iterator[Stage]:
         pods = self._pods(workload)
         with ExitStack() as stack:
-            for name, quarter in _layout(workload, pods).items():
+            layout = _layout(workload, pods)
+            names = {name: name for name in layout}
+            for name, quarter in layout.items():
                 if self._kube.find(Ref("v1", "Namespace", name)) is not None:
                     stack.callback(_clear, self._kube, workload, name)
                 else:
                     stack.enter_context(namespace(self._kube, name, quarter.labels))
-                if quarter.pods or quarter.services:
-                    start(self._kube, name, quarter.pods, quarter.services, image=self._image)
-            wanted: dict[str, list[str]] = {}
-            for pod in workload.pods:
-                wanted.setdefault(pod.namespace, []).append(pod.name)
-            await_pods(self._cluster, self._kube, wanted)
-            yield self._stage(workload, {name: name for name in workload.namespaces}, "", pods)
+            bring_up(self._cluster, self._kube, layout, names, image=self._image)
+            yield self._stage(workload, names, "", pods)
 
     def _stage(
         self, workload: Workload, names: Mapping[str, str], suffix: str, pods: Mapping[str, PodSpec]

@@ -52,7 +52,7 @@ def log(monkeypatch):
             for quarter in layout.values():
                 done.extend(f"{spec.name} on {spec.node}, {self.image}" for spec in quarter.pods)
                 done.extend(f"service {service.name}" for service in quarter.services)
-            return Resident({name: f"ce2e-main-{name}-0" for name in layout}, "0")
+            return Resident({name: f"ce2e-main-{name}-0" for name in layout}, "0", purpose, layout)
 
         def close(self):
             done.append("residents rest")
