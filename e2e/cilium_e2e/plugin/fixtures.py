@@ -44,6 +44,11 @@ class Agents:
     service: Target
 
 
+def worker_name() -> str:
+    """This process among xdist's workers, ``gw0`` and so on; ``main`` where there are none."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
 @pytest.fixture(scope="session")
 def run_options(pytestconfig: pytest.Config) -> Options:
     """What the run was asked for."""
@@ -137,11 +142,10 @@ def lab(
 @pytest.fixture(scope="session")
 def make_namespace(kube: Kube) -> Iterator[Callable[[str], str]]:
     """Makes namespaces of this worker's own, ``ce2e-<worker>-<purpose>-<random>``; deleted at its end."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     with ExitStack() as stack:
 
         def make(purpose: str) -> str:
-            name = f"ce2e-{worker}-{purpose}-{secrets.token_hex(2)}"
+            name = f"ce2e-{worker_name()}-{purpose}-{secrets.token_hex(2)}"
             return stack.enter_context(namespace(kube, name))
 
         yield make
@@ -154,7 +158,7 @@ def residents(cluster: LiveCluster, kube: Kube, handle: Handle, run_options: Opt
         cluster,
         kube,
         image=handle.agent_image,
-        worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
+        worker=worker_name(),
         keep=run_options.keep and handle.info.backend is Backend.KIND,
     )
     yield made

@@ -12,6 +12,7 @@ import pytest
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import HarnessError
+from cilium_e2e.plugin.fixtures import worker_name
 from cilium_e2e.scenario import Lab, Residents
 from cilium_e2e.scenario import runner as runner_module
 from cilium_e2e.scenario.files import SUFFIX, load_scenarios
@@ -94,7 +95,7 @@ def stages(cluster: LiveCluster, kube: Kube, handle: Handle, residents: Resident
         kube,
         residents,
         image=handle.agent_image,
-        worker=os.environ.get("PYTEST_XDIST_WORKER", "main"),
+        worker=worker_name(),
     )
     yield made
     made.close()

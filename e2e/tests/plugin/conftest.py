@@ -199,3 +199,20 @@ def plugin_modules() -> tuple[object, object]:
 def text_of() -> Callable[[pytest.RunResult], str]:
     """All that a run said."""
     return lambda result: f"{result.stdout.str()}\n{result.stderr.str()}"
+
+
+@pytest.fixture
+def no_cluster(monkeypatch):
+    """Nested runs get a cluster and a lab that do nothing, for tests of what is run on them."""
+
+    class FakeCluster:
+        api = "the api"
+
+        def relay(self):
+            return None
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(fixtures, "attach", lambda handle, options: FakeCluster())
+    monkeypatch.setattr(fixtures, "Lab", lambda *args, **options: "lab")

@@ -20,7 +20,7 @@ INSIDE = [index for index in range(1, 40) if not speaks_of_outside(7, index)]
 
 
 @pytest.fixture
-def ran(monkeypatch):
+def ran(monkeypatch, no_cluster):
     """Cases that were run; nothing of a cluster is there."""
     seen = []
 
@@ -40,20 +40,9 @@ def ran(monkeypatch):
         def close(self):
             seen.append("closed")
 
-    class FakeCluster:
-        api = "the api"
-
-        def relay(self):
-            return None
-
-        def close(self):
-            pass
-
     def examined(case, lab, stage, telling, *, tries):
         seen.append((case, telling))
 
-    monkeypatch.setattr(fixtures, "attach", lambda handle, options: FakeCluster())
-    monkeypatch.setattr(fixtures, "Lab", lambda *args, **options: "lab")
     monkeypatch.setattr(scenarios, "Stages", FakeStages)
     monkeypatch.setattr(fuzz, "examine", examined)
     return seen

@@ -40,7 +40,7 @@ def test_full():
 
 
 @pytest.fixture
-def ran(monkeypatch):
+def ran(monkeypatch, no_cluster):
     """Names of the scenarios that were run, and how; nothing of a cluster is there."""
     seen = []
 
@@ -55,17 +55,6 @@ def ran(monkeypatch):
         def close(self):
             seen.append("closed")
 
-    class FakeCluster:
-        api = "the api"
-
-        def relay(self):
-            return None
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(fixtures, "attach", lambda handle, options: FakeCluster())
-    monkeypatch.setattr(fixtures, "Lab", lambda *args, **options: "lab")
     monkeypatch.setattr(scenarios, "Stages", FakeStages)
     monkeypatch.setattr(
         scenarios, "run", lambda scenario, lab, stage: seen.append(f"{scenario.name} {stage}")
