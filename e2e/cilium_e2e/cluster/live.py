@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
+from cilium_e2e.cluster.addresses import Addresses
 from cilium_e2e.cluster.agents import CiliumAgents
 from cilium_e2e.cluster.enforcement import Enforcement
 from cilium_e2e.cluster.node_console import NodeConsoles
@@ -85,6 +86,7 @@ class LiveCluster:
         self.api = Kube(transport, clock=self._clock)
         self.agents = CiliumAgents(self.api, info.cilium_namespace, consoles)
         self._enforcement = Enforcement(self.api, self.agents)
+        self._addresses = Addresses(self.api, info)
         self._probers: dict[Target, BatchClient] = {}
         self._relay: Relay | None = None
         self._flow_source = flow_source or self._through_relay
@@ -125,34 +127,21 @@ class LiveCluster:
         open_stream = self._stream_to(source)
         with self._lock:
             if source not in self._probers:
-                client = BatchClient(open_stream, source, self.address, clock=self._clock)
+                client = BatchClient(open_stream, source, self._addresses.look_up, clock=self._clock)
                 self._open.callback(client.close)
                 self._probers[source] = client
             return self._probers[source]
 
     def address(self, target: Target) -> str:
-        """The address to dial for a target: a Service's ClusterIP, a node's internal one, any agent's own.
-
-        Of several the first, which is IPv4 where there is one.
+        """The address to dial for a target; see :class:`~cilium_e2e.cluster.addresses.Addresses`.
 
         Raises:
-            ClusterStateError: it does not exist, or has no address yet.
+            ClusterStateError: it does not exist, or has no address.
         """
-        if target.kind is TargetKind.POD:
-            ip = self.api.get(Ref("v1", "Pod", target.name, target.namespace))["status"].get("podIP", "")
-        elif target.kind is TargetKind.SERVICE:
-            ip = self.api.get(Ref("v1", "Service", target.name, target.namespace))["spec"].get(
-                "clusterIP", ""
-            )
-        elif target.kind is TargetKind.NODE:
-            ip = next((ip for node in self._info.nodes if node.name == target.name for ip in node.ips), "")
-        elif target.kind is TargetKind.WORLD:
-            ip = next((ip for agent in self._info.world if agent.name == target.name for ip in agent.ips), "")
-        else:
-            ip = ""
-        if not ip or ip == "None":
-            raise ClusterStateError("it has no address to dial", place=str(target))
-        return str(ip)
+        found = self._addresses.look_up([target])[target]
+        if isinstance(found, ClusterStateError):
+            raise found
+        return found
 
     def relay(self) -> Relay:
         """The one long-lived flow stream, opened at the first call.

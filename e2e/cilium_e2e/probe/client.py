@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from cilium_e2e.model import (
@@ -26,6 +26,8 @@ from cilium_e2e.probe.protocol import Hello, decode, decode_outcomes, encode_bat
 
 HELLO_TIMEOUT_S = 20.0
 MARGIN_S = 10.0
+Resolve = Callable[[Collection[Target]], Mapping[Target, str | ClusterStateError]]
+"""Targets to their addresses, or to why they have none."""
 _HOST_PORTS = {(port.number, port.transport) for port in HOST_PORTS}
 
 
@@ -51,8 +53,9 @@ class BatchClient:
     Args:
         open_stream: starts ``agent batch`` at the source (:data:`~cilium_e2e.probe.workload.BATCH_COMMAND`).
         source: where the agent runs; probes of another source are refused.
-        resolve: the address of a pod, service, node or world target, asked anew for every batch. DNS
-            targets never come here: the agent resolves them where it is. Nor do addresses.
+        resolve: the addresses of pod, service, node and world targets, asked anew for every batch; for one
+            that has none, why. DNS targets never come here: the agent resolves them where it is. Nor do
+            addresses.
         speaks: whether a probe's peer is known to be an agent. Of such a peer only its name is an answer
             and a handshake without a name is none; of any other the handshake is enough.
         clock: what the time limits are counted by.
@@ -64,7 +67,7 @@ class BatchClient:
         self,
         open_stream: Callable[[], ExecStream],
         source: Target,
-        resolve: Callable[[Target], str],
+        resolve: Resolve,
         *,
         speaks: Callable[[Probe], bool] = known_agent,
         clock: Clock | None = None,
@@ -97,18 +100,15 @@ class BatchClient:
         outcomes: dict[str, Outcome] = {}
         ready: list[Probe] = []
         specs: list[dict[str, Any]] = []
-        hosts: dict[Target, str] = {}
         with self._lock:
+            hosts = self._hosts({probe.target for probe in batch})
             for probe in batch:
-                try:
-                    if probe.target not in hosts:
-                        own = probe.target.kind in {TargetKind.DNS, TargetKind.ADDRESS}
-                        hosts[probe.target] = probe.target.name if own else self._resolve(probe.target)
-                except ClusterStateError as error:
-                    outcomes[probe.id] = _infra(probe, f"no address for {probe.target}: {error}")
+                host = hosts[probe.target]
+                if isinstance(host, ClusterStateError):
+                    outcomes[probe.id] = _infra(probe, f"no address for {probe.target}: {host}")
                     continue
                 ready.append(probe)
-                specs.append(encode_probe(probe, host=hosts[probe.target], agent=self._speaks(probe)))
+                specs.append(encode_probe(probe, host=host, agent=self._speaks(probe)))
             if ready:
                 outcomes |= {o.probe_id: o for o in self._ask_twice(ready, specs)}
         return [outcomes[probe.id] for probe in batch]
@@ -117,6 +117,11 @@ class BatchClient:
         """End the agent's process; the next batch starts it again."""
         with self._lock:
             self._drop()
+
+    def _hosts(self, targets: Collection[Target]) -> Mapping[Target, str | ClusterStateError]:
+        own = {target for target in targets if target.kind in {TargetKind.DNS, TargetKind.ADDRESS}}
+        asked = set(targets) - own
+        return {target: target.name for target in own} | dict(self._resolve(asked) if asked else {})
 
     def _check(self, batch: Sequence[Probe]) -> None:
         seen: set[str] = set()

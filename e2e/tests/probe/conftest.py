@@ -178,7 +178,7 @@ def loopback(server: tuple[int, int, int]) -> Iterator[Loopback]:
         return streams[-1]
 
     hosts = {SERVER: "127.0.0.1"}
-    client = BatchClient(open_stream, SOURCE, hosts.__getitem__)
+    client = BatchClient(open_stream, SOURCE, lambda targets: {target: hosts[target] for target in targets})
     yield Loopback(client, NAME, *server, hosts, streams)
     client.close()
     for stream in streams:

@@ -41,7 +41,7 @@ def client_of(*streams, **options):
             raise stream
         return stream
 
-    return BatchClient(open_stream, SOURCE, lambda target: "10.0.0.2", **options)
+    return BatchClient(open_stream, SOURCE, lambda targets: dict.fromkeys(targets, "10.0.0.2"), **options)
 
 
 def test_one_stream_serves_many_batches(script):
@@ -139,10 +139,9 @@ def test_answers_of_older_batches_are_skipped(script):
 
 
 def test_a_target_without_an_address_fails_alone(script):
-    def resolve(target):
-        if target.name == "gone":
-            raise KubeError(404, "NotFound", "no such pod")
-        return "10.0.0.2"
+    def resolve(targets):
+        gone = KubeError(404, "NotFound", "no such pod")
+        return {target: gone if target.name == "gone" else "10.0.0.2" for target in targets}
 
     client = BatchClient(lambda: script(good, HELLO), SOURCE, resolve)
     gone, found = client.run([probe("x", target=Target.pod("ns", "gone")), probe("y")])
