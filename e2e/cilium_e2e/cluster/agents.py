@@ -10,7 +10,14 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from cilium_e2e.cluster.counters import Sample, parse_list
-from cilium_e2e.cluster.datapath import Frontend, IpCache, parse_frontends, parse_ipcache
+from cilium_e2e.cluster.datapath import (
+    IPCACHE_MAP,
+    Frontend,
+    IpCache,
+    decode_ipcache,
+    parse_frontends,
+    parse_ipcache,
+)
 from cilium_e2e.cluster.node_console import NodeConsoles, documents_in
 from cilium_e2e.cluster.process import (
     CONFIG_FOLDER,
@@ -39,6 +46,7 @@ _UID_LABEL = "io.cilium.k8s.policy.uid"
 _EXEC_TIMEOUT_S = 30.0
 # It is asked again anyway, and an agent on a node that hangs must not hold up whoever asks.
 _STATE_TIMEOUT_S = 10.0
+_NO_MAP = "No such file or directory"
 _NO_RULES: Mapping[str, str] = MappingProxyType({})
 T = TypeVar("T")
 
@@ -148,6 +156,8 @@ class CiliumAgents:
 
     def json(self, agent: AgentPod, *command: str) -> Any:
         """The JSON that a ``cilium-dbg`` command of one agent prints."""
+        if self._consoles is not None:
+            return self._consoles.dbg(agent.node, *command)
         return self._json(agent, "cilium-dbg", *command, "-o", "json")
 
     def _json(self, agent: AgentPod, *command: str) -> Any:
@@ -181,7 +191,14 @@ class CiliumAgents:
 
     def ipcache(self, agent: AgentPod) -> IpCache:
         """Which identity each address has on one agent's node; raises as :meth:`state`."""
-        return parse_ipcache(self._ask(agent, _IPCACHE)[0] or {}, place=f"the ipcache on {agent.node}")
+        place = f"the ipcache on {agent.node}"
+        if self._consoles is not None:
+            try:
+                return decode_ipcache(self._consoles.map(agent.node, IPCACHE_MAP), place=place)
+            except ClusterStateError as error:
+                if _NO_MAP not in str(error):
+                    raise  # only where the map has another name, the command line knows better
+        return parse_ipcache(self._ask(agent, _IPCACHE)[0] or {}, place=place)
 
     def frontends(self, agent: AgentPod) -> list[Frontend]:
         """Where one agent's node sends what is for Services; raises as :meth:`state`."""

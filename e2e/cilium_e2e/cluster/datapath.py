@@ -1,9 +1,10 @@
-"""What one agent's datapath knows of peers and Services, from the words of ``cilium-dbg``."""
+"""What one agent's datapath knows of peers and Services, from its maps and from ``cilium-dbg``'s words."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,14 @@ from cilium_e2e.model import ClusterStateError
 IpCache = Mapping[str, int]
 """Single addresses, in their canonical form, to the number of their identity."""
 
+IPCACHE_MAP = "cilium_ipcache_v2"
+"""The map's name since Cilium 1.18; before, its values were laid out in another way."""
+
+# Bits, cluster, a byte to fill, family, address.
+_IPCACHE_KEY = struct.Struct("=IHxB16s")
+_NUMBER = struct.Struct("=I")
+_ADDRESS_BYTES = {1: 4, 2: 16}
+_BITS_BEFORE = 32
 _IDENTITY = re.compile(r"\bidentity=(\d+)\b")
 
 
@@ -49,7 +58,7 @@ class Frontend:
 def parse_ipcache(answer: Mapping[str, Any], *, place: str) -> IpCache:
     """``cilium-dbg bpf ipcache list -o json``: prefixes to lists of one line with the identity in it.
 
-    The eBPF map itself, not the agent's memory of it, because packets are judged by the map. Prefixes of
+    Of the eBPF map itself, not the agent's memory of it, because packets are judged by the map. Prefixes of
     more than one address, and addresses of other clusters (``@ID``), are left out.
 
     Raises:
@@ -68,6 +77,36 @@ def parse_ipcache(answer: Mapping[str, Any], *, place: str) -> IpCache:
                 raise ClusterStateError(f"expected identity=N for {prefix}, got {line!r}", place=place)
             found[str(network.network_address)] = int(number.group(1))
     return found
+
+
+def decode_ipcache(entries: Sequence[Mapping[str, Any]], *, place: str) -> IpCache:
+    """The entries of :data:`IPCACHE_MAP` as bpftool prints them: what :func:`parse_ipcache` gives.
+
+    A key has the bits that count of what follows the number of them itself, the number of the cluster, a byte
+    to fill, the family and the address; a value begins with the identity. (``ipcache_key`` and
+    ``remote_endpoint_info`` in Cilium's datapath; numbers in the byte order of the machine.)
+
+    Raises:
+        ClusterStateError: they are laid out in another way.
+    """
+    found: dict[str, int] = {}
+    for entry in entries:
+        try:
+            key, value = _bytes(entry["key"]), _bytes(entry["value"])
+            bits, cluster, family, address = _IPCACHE_KEY.unpack(key)
+            width = _ADDRESS_BYTES[family]
+            (identity,) = _NUMBER.unpack_from(value)
+        except (KeyError, ValueError, TypeError, struct.error) as error:
+            raise ClusterStateError(
+                f"expected entries as {IPCACHE_MAP} has them, got {str(entry)[:200]} ({error!r})", place=place
+            ) from error
+        if not cluster and bits == _BITS_BEFORE + 8 * width:
+            found[str(ipaddress.ip_address(address[:width]))] = identity
+    return found
+
+
+def _bytes(words: Sequence[str]) -> bytes:
+    return bytes(int(word, 16) for word in words)
 
 
 def parse_frontends(answer: Sequence[Mapping[str, Any]]) -> list[Frontend]:

@@ -19,21 +19,22 @@ _ANSWER_S = 10.0
 """curl gives up earlier; what takes longer hangs."""
 
 # After each answer a line that starts with _END tells the exit code. Nothing is started but what answers: on
-# a small machine a process more costs as much as the answer. The command line tool enters the agent's file
-# systems, where its binary and the eBPF maps are, and its process tree, because it reads its own /proc.
+# a small machine a process more costs as much as the answer. Tools enter the agent's file systems, where they
+# and the eBPF maps are, and its process tree, because cilium-dbg reads its own /proc.
 _END = "\x01"
 _LOOP = r"""
 socket=/var/run/cilium/cilium.sock
+maps=/sys/fs/bpf/tc/globals
 name() { local comm=; [ -n "$1" ] && read -r comm 2>/dev/null < "/proc/$1/comm"; [ "$comm" = cilium-agent ]; }
+inside() {
+  if name "$pid" || { pid=$(pgrep -xo cilium-agent) && name "$pid"; }; then nsenter -t "$pid" -m -p "$@"
+  else echo 'no process of an agent' >&2; false; fi
+}
 while read -r way rest; do
   case $way in
     get) curl -sS --fail-with-body --fail-early --max-time 8 --unix-socket "$socket" $rest 2>&1 ;;
-    dbg) if name "$pid" || { pid=$(pgrep -xo cilium-agent) && name "$pid"; }; then
-           nsenter -t "$pid" -m -p cilium-dbg $rest -o json 2>/dev/null ||
-           nsenter -t "$pid" -m -p cilium-dbg $rest -o json 2>&1
-         else
-           echo 'no process of an agent'; false
-         fi ;;
+    dbg) inside cilium-dbg $rest -o json 2>/dev/null || inside cilium-dbg $rest -o json 2>&1 ;;
+    map) inside bpftool -j map dump pinned "$maps/$rest" 2>&1 ;;
   esac
   printf '\n\001%s\n' "$?"
 done
@@ -71,6 +72,13 @@ class NodeConsoles:
     def dbg(self, node: str, *words: str) -> Any:
         """The JSON that a ``cilium-dbg`` command prints; raises as :meth:`get`."""
         return self._ask(node, f"dbg {' '.join(words)}", 1)[0]
+
+    def map(self, node: str, name: str) -> Any:
+        """All entries of one of the agent's eBPF maps as bpftool prints them; raises as :meth:`get`.
+
+        It takes a tenth of what ``cilium-dbg`` takes for the same.
+        """
+        return self._ask(node, f"map {name}", 1)[0]
 
     def close(self) -> None:
         """End all shells."""

@@ -186,7 +186,7 @@ class TestAsking:
             "http://localhost/v1/policy": {"policy": rules, "revision": 4},
             "http://localhost/v1/endpoint": DEMO,
             "http://localhost/v1/service": [],
-            "bpf ipcache list": {"10.0.0.1/32": ["identity=7"]},
+            "cilium_ipcache_v2": [],
         }
         stream = Answering({question: json.dumps(answer) for question, answer in said.items()})
         _, api = self.agents(agent_pod("a", "n1"))
@@ -197,8 +197,23 @@ class TestAsking:
         assert agents.state(agent).policies.uids == {UID}
         assert agents.policies(agent).revision == 4
         assert len(agents.endpoints(agent)) == 9
-        assert agents.ipcache(agent) == {"10.0.0.1": 7}
+        assert agents.ipcache(agent) == {}
         assert agents.frontends(agent) == []
+
+    def test_an_older_release_has_the_ipcache_under_another_name(self) -> None:
+        missing = json.dumps({"error": "bpf obj get (/sys/fs/bpf/x): No such file or directory"})
+        stream = FakeExec(missing, "\x01255", '{"10.0.0.1/32": ["identity=7"]}', "\x010")
+        _, api = self.agents(agent_pod("a", "n1"))
+        agents = CiliumAgents(Kube(api, clock=api.clock), "cilium", NodeConsoles(lambda node: stream))
+        assert agents.ipcache(agents.pods()[0]) == {"10.0.0.1": 7}
+        assert stream.sent == ["map cilium_ipcache_v2", "dbg bpf ipcache list"]
+
+    def test_a_map_that_cannot_be_read_is_an_error(self) -> None:
+        stream = FakeExec('{"error": "Operation not permitted"}', "\x01255")
+        _, api = self.agents(agent_pod("a", "n1"))
+        agents = CiliumAgents(Kube(api, clock=api.clock), "cilium", NodeConsoles(lambda node: stream))
+        with pytest.raises(ClusterStateError, match="not permitted"):
+            agents.ipcache(agents.pods()[0])
 
     @pytest.mark.parametrize("answer", ["{}", "[] [] []", "[] what"])
     def test_an_agent_that_says_something_else(self, answer: str) -> None:

@@ -34,17 +34,19 @@ def answer(*lines: str, code: int = 0) -> list[str]:
 
 def test_questions_share_one_shell_a_node() -> None:
     first = FakeExec(*answer('{"revision": 3}', "[]"), *answer("{", "}"))
-    second = FakeExec(*answer("null"))
+    second = FakeExec(*answer("null"), *answer("[]"))
     opened = Opened(first, second)
     consoles = NodeConsoles(opened)
     assert consoles.get("n1", "policy", "endpoint") == [{"revision": 3}, []]
     assert consoles.dbg("n1", "bpf", "ipcache", "list") == {}
     assert consoles.get("n2", "endpoint") == [None]
+    assert consoles.map("n2", "cilium_x") == []
     assert opened.nodes == ["n1", "n2"]
     assert first.sent == [
         "get http://localhost/v1/policy http://localhost/v1/endpoint",
         "dbg bpf ipcache list",
     ]
+    assert second.sent[-1] == "map cilium_x"
     consoles.close()
     assert first.closed
     assert second.closed
@@ -138,6 +140,12 @@ class TestLoop:
         first, *end = self.ask(tmp_path, "dbg bpf ipcache list", pgrep=agent, nsenter=nsenter)
         pid = agent.removeprefix("echo ")
         assert first == f'"-t {pid} -m -p cilium-dbg bpf ipcache list -o json"'
+        assert end == answer()
+
+    def test_a_map_is_dumped_in_the_agents_namespaces(self, tmp_path: Path, agent: str) -> None:
+        first, *end = self.ask(tmp_path, "map cilium_x", pgrep=agent, nsenter='echo "$*"')
+        pid = agent.removeprefix("echo ")
+        assert first == f"-t {pid} -m -p bpftool -j map dump pinned /sys/fs/bpf/tc/globals/cilium_x"
         assert end == answer()
 
     def test_its_words_are_the_failures(self, tmp_path: Path, agent: str) -> None:
