@@ -91,6 +91,7 @@ class LiveCluster:
         self._relay: Relay | None = None
         self._flow_source = flow_source or self._through_relay
         self._lock = threading.Lock()
+        self._relay_lock = threading.Lock()
         self._open = ExitStack()
         self._open.callback(transport.close)  # last, and whatever else goes wrong
         self._containers = containers
@@ -149,7 +150,7 @@ class LiveCluster:
         Raises:
             ClusterStateError: no relay runs.
         """
-        with self._lock:
+        with self._relay_lock:
             if self._relay is None:
                 self._relay = self._flow_source()
             return self._relay

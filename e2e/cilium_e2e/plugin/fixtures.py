@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -64,11 +65,32 @@ def handle(pytestconfig: pytest.Config) -> Handle:
 
 
 @pytest.fixture(scope="session")
-def cluster(handle: Handle, run_options: Options) -> Iterator[LiveCluster]:
+def cluster(handle: Handle, run_options: Options, request: pytest.FixtureRequest) -> Iterator[LiveCluster]:
     """The cluster under test; connections are this worker's own."""
     attached = attach(handle, run_options)
+    asked = any("lab" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    ahead = _relay_ahead(attached, handle) if asked else None
     yield attached
+    if ahead is not None:
+        ahead.join()
     attached.close()
+
+
+def _relay_ahead(cluster: LiveCluster, handle: Handle) -> threading.Thread | None:
+    """Open the flow stream while the first test makes its pods: both wait most of the time.
+
+    Whoever needs the stream and finds none opens it then, and fails by what is missing.
+    """
+    if "hubble-relay" not in handle.info.features or handle.info.backend is Backend.SIMULATED:
+        return None
+
+    def open_stream() -> None:
+        with suppress(ClusterStateError):
+            cluster.relay()
+
+    thread = threading.Thread(target=open_stream, name="relay ahead", daemon=True)
+    thread.start()
+    return thread
 
 
 if TYPE_CHECKING:  # it brings the engine's client

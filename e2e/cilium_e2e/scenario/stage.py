@@ -43,7 +43,8 @@ class Stage:
         suffix: what cluster-wide objects' names get; empty where nothing is isolated.
         pods: declared ``namespace/name`` to what was deployed.
         cluster, kube, image: where and with what.
-        reached: ids of probes that have connected while no policy of a scenario was in force.
+        reached: ids of probes that have connected while no policy of a scenario was in force, and
+            how long each took, in seconds.
         silent: ids of those that have not, with what was seen.
     """
 
@@ -54,7 +55,7 @@ class Stage:
     cluster: Cluster
     kube: Kube
     image: str
-    reached: set[str] = field(default_factory=set)
+    reached: dict[str, float] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
 
     @property

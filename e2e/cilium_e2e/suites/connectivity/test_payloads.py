@@ -32,6 +32,8 @@ SIZES: dict[Protocol, tuple[int, ...]] = {
 PORTS = {Protocol.TCP: TCP, Protocol.UDP: UDP, Protocol.ICMP: 0}
 FRAGMENTED = 8000
 PATIENCE_S = 5.0
+HOLD = 1
+"""Each size comes back twice; more rounds of so many packets only keep the nodes busy."""
 
 
 def _payloads(
@@ -64,13 +66,13 @@ def _between(grid: Grid, *, same_node: bool) -> list[Check]:
 
 def test_between_pods_of_a_node(lab: Lab, grid: Grid) -> None:
     """TCP up to 60,000 bytes, UDP up to 8,000 in fragments, ICMP: nothing is lost, cut or changed."""
-    lab.judge(_between(grid, same_node=True))
+    lab.judge(_between(grid, same_node=True), hold=HOLD)
 
 
 @pytest.mark.requires("multi-node")
 def test_between_nodes(lab: Lab, grid: Grid) -> None:
     """The same through the tunnel, whose MTU is smaller."""
-    lab.judge(_between(grid, same_node=False))
+    lab.judge(_between(grid, same_node=False), hold=HOLD)
 
 
 @pytest.mark.tier("full")
@@ -83,7 +85,8 @@ def test_through_a_service(lab: Lab, grid: Grid, expose: Expose) -> None:
             check
             for client in grid.clients
             for check in _payloads(client.target, service, ports, by=names(grid.servers))
-        ]
+        ],
+        hold=HOLD,
     )
 
 
@@ -101,7 +104,8 @@ def test_to_the_world(lab: Lab, cluster: LiveCluster, grid: Grid) -> None:
                 {protocol: WORLD[protocol] for protocol in (Protocol.TCP, Protocol.UDP)},
                 by=frozenset({str(Target.world(agent.name))}),
             )
-        ]
+        ],
+        hold=HOLD,
     )
 
 
