@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -26,6 +28,10 @@ from cilium_e2e.repository.tree import POLICY_KINDS
 ACTIONS = ("list", "delete", "sweep")
 _DEFAULT_WORKERS = 2
 _SCENARIOS = ".scenario.yaml"
+_MANIFESTS = {".yaml", ".yml", ".json"}
+_POLICY = re.compile(
+    rb"""^[- \t{"']*kind["']?:[ \t]*["']?(?:%s)\b""" % "|".join(POLICY_KINDS).encode(), re.MULTILINE
+)
 _COLLECTED = (".py", ".fuzz", _SCENARIOS)
 # Options of pytest whose value may be a test; what follows them is theirs.
 _TAKES_A_TEST = {"--deselect", "-k", "-m"}
@@ -154,6 +160,8 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
     words = [
         *("-c", str(suites / "pytest.toml"), "--rootdir", str(suites)),
         *("-p", "cilium_e2e.plugin", "-p", "no:cacheprovider"),
+        # Where it is installed, its plugin imports all of it at the end of every run.
+        *("-p", "no:hypothesispytest"),
         *_as_pytest(given),
         *rest,
         *(chosen or [*_scenario_folders(given, suites), str(suites)]),
@@ -205,27 +213,33 @@ def _as_pytest(given: argparse.Namespace) -> list[str]:
 
 
 def _scenario_folders(given: argparse.Namespace, suites: Path) -> list[str]:
-    """The folders of the tree's own scenario files: those in or below a folder that holds its policies.
+    """The folders of the tree's own scenario files: those in or below a folder with a policy's file in it.
 
-    Raises:
-        InputError: there are some, and the tree cannot be read to find its policies.
+    The files are looked at as text: what they mean is for the plugin to say, and this costs no build of the
+    tree.
     """
     root = Path(given.repository)
     if not root.is_dir():
         return []  # the plugin says what is wrong with it
-    names = [name for name in tracked_files(root).files if name.endswith(_SCENARIOS)]
-    files = [name for name in names if not (root / name).resolve().is_relative_to(suites.resolve())]
-    if not files:
-        return []
+    tracked = [Path(name) for name in tracked_files(root).files]
+    files = [name for name in tracked if name.name.endswith(_SCENARIOS)]
+    outside = [name for name in files if not (root / name).resolve().is_relative_to(suites.resolve())]
+    folders = {name.parent for name in outside}
+    around = {place for folder in folders for place in (folder, *folder.parents)}
     kept = {
-        Path(built.file).parent
-        for built in _load(given, next(iter(given.topology), None)).objects()
-        if built.object["kind"] in POLICY_KINDS
+        name.parent
+        for name in set(tracked) - set(files)
+        if name.parent in around and name.suffix in _MANIFESTS and _holds_a_policy(root / name)
     }
-    folders = {Path(name).parent for name in files}
     chosen = {folder for folder in folders if not kept.isdisjoint((folder, *folder.parents))}
     outermost = {folder for folder in chosen if chosen.isdisjoint(folder.parents)}
     return sorted(str((root / folder).resolve()) for folder in outermost)
+
+
+def _holds_a_policy(file: Path) -> bool:
+    with suppress(OSError):
+        return _POLICY.search(file.read_bytes()) is not None
+    return False
 
 
 def _clusters(given: argparse.Namespace, rest: list[str]) -> int:

@@ -55,7 +55,7 @@ def test_run_is_pytest_on_the_suites_with_their_own_configuration(executed):
     words = executed()
     assert after(words, "-c") == [str(SUITES / "pytest.toml")]
     assert after(words, "--rootdir") == [str(SUITES)]
-    assert after(words, "-p") == ["cilium_e2e.plugin", "no:cacheprovider"]
+    assert after(words, "-p") == ["cilium_e2e.plugin", "no:cacheprovider", "no:hypothesispytest"]
     assert words[-1] == str(SUITES)
     assert "--backend=auto" in words
     assert "--collect-only" not in words
@@ -407,3 +407,57 @@ def test_what_is_not_ours_to_delete_is_refused(registry, capsys, arguments, mess
         assert cli.main(["clusters", *arguments]) == EXIT_USAGE
     assert capsys.readouterr().err.startswith(f"cilium-e2e: {message}")
     assert [name for name in deleted if name != "closed"] == []
+
+
+class TestScenariosOfTheTree:
+    """Which of a tree's scenario files are run beside the suites."""
+
+    POLICY = (
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: demo, namespace: default}\n"
+    )
+
+    def folders(self, executed, root: Path, files: dict[str, str]) -> list[str]:
+        for name, text in files.items():
+            file = root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        words = executed("--repository", str(root))
+        rest = words[[index for index, word in enumerate(words) if word.startswith("-")][-1] + 1 :]
+        assert rest[-1] == str(SUITES)
+        return [str(Path(word).relative_to(root.resolve())) for word in rest if word.startswith(str(root))]
+
+    def test_those_beside_or_below_a_policy(self, executed, tmp_path):
+        files = {
+            "policies/demo.yaml": self.POLICY,
+            "policies/demo.scenario.yaml": "name: x",
+            "policies/more/other.scenario.yaml": "name: y",
+            "docs/example.scenario.yaml": "name: z",
+            "docs/deployment.yaml": "kind: Deployment",
+        }
+        assert self.folders(executed, tmp_path, files) == ["policies"], "the outermost holds the others"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "---\nkind: NetworkPolicy\n",
+            '{"apiVersion": "v1",\n  "kind": "CiliumClusterwideNetworkPolicy"}',
+            "kind: List\nitems:\n- apiVersion: cilium.io/v2\n  kind: CiliumNetworkPolicy\n",
+            "items:\n  - kind: 'NetworkPolicy'\n",
+        ],
+    )
+    def test_a_policy_however_it_is_written(self, executed, tmp_path, text):
+        files = {"p/policy.yaml": text, "p/a.scenario.yaml": "name: x"}
+        assert self.folders(executed, tmp_path, files) == ["p"]
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("p/about.yaml", "# kind: NetworkPolicy\nkind: ConfigMap"),
+            ("p/README.md", "kind: NetworkPolicy"),
+            ("p/kinds.yaml", "kind: NetworkPolicyList"),
+            ("p/b.scenario.yaml", "policies:\n  - kind: NetworkPolicy"),
+        ],
+    )
+    def test_what_is_no_policy_of_the_tree(self, executed, tmp_path, name, text):
+        files = {name: text, "p/a.scenario.yaml": "name: x"}
+        assert self.folders(executed, tmp_path, files) == []

@@ -7,8 +7,6 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from cilium_e2e.commands.verdict_table import answer, read_table
-
 if TYPE_CHECKING:
     # The action's class is private, and generic for type checkers only.
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001
@@ -33,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: the table cannot be read, or a line of it is no scenario.
     """
+    from cilium_e2e.commands.verdict_table import answer, read_table  # noqa: PLC0415 - the oracle, and numpy
+
     for scenario in read_table(args.file):
         sys.stdout.write(json.dumps(answer(scenario), separators=(",", ":")) + "\n")
     sys.stdout.flush()

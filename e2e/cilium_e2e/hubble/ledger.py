@@ -192,7 +192,8 @@ class Ledger:
                     f"flows of node {gap.node} may be missing for {gap.end_s - gap.start_s:.3f} s "
                     f"from {gap.start_s:.3f} on: {gap.why}"
                 )
-        inside = (kept.flow() for kept in self._flows if kept.time_s in window)
+        start_s, end_s = window.start_s, window.end_s
+        inside = (kept.flow() for kept in self._flows if start_s <= kept.time_s <= end_s)
         return [flow for flow in inside if _passes(flow, wanted)]
 
     def lost(self, window: TimeWindow) -> list[LostFlows]:

@@ -6,6 +6,7 @@ memory, a moment after they were seen.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -226,12 +227,11 @@ class SimulatedRelay:
             if began_s != agent.started_s:
                 taken = 0
             first = agent.seen - len(agent.ring)
-            for number, flow in enumerate(agent.ring, start=first):
-                if number < taken:
-                    continue
+            taken = max(taken, first)
+            for flow in itertools.islice(agent.ring, taken - first, None):
                 if flow.time_s > limit_s:
                     break
-                taken = number + 1
+                taken += 1
                 self._ledger.take(agent.node, flow.time_s, flow.uuid, self._reading, lambda flow=flow: flow)  # type: ignore[misc]
             self._read[agent.node] = (agent.started_s, taken)
         for loss in self._recorder.lost[self._told_losses :]:
