@@ -8,6 +8,8 @@ The facts this rests on, from the sources of Cilium 1.18:
 * A reading that starts at a time we had already heard from a node must begin with a flow we know. If it
   begins later, the ring has been overwritten or the agent has restarted: that is a gap, and its bounds are
   the last flow before and the first one after.
+* A look at history that begins too late is a gap only where the live stream cannot fill it. A stream that is
+  behind, because relay or whoever reads it is busy, still brings every flow, or word of what was lost.
 * The newest event of a ring can be read only when the next one has been written.
 * A reader that goes back beyond a ring's beginning is told that one event was lost to the ring. That is no
   loss, only the ring's edge, so such words count only on the live stream and not right at its start.
@@ -51,6 +53,7 @@ class Reading:
         began_s: when it began.
         since_s: the time from which on flows are asked for.
         seen: the nodes it has brought something of.
+        doubted: the nodes that only a look at history can speak for, because the live stream had a hole.
     """
 
     before: dict[str, float]
@@ -58,6 +61,7 @@ class Reading:
     began_s: float
     since_s: float
     seen: set[str] = field(default_factory=set)
+    doubted: frozenset[str] = frozenset()
 
 
 class _Kept:
@@ -105,16 +109,25 @@ class Ledger:
         self._lost: dict[tuple[str, str, float], LostFlows] = {}
         self._nodes: dict[str, NodeStatus] = {}
         self._suspects: dict[str, float] = {}
+        self._live: Reading | None = None
+        self._live_heard: dict[str, float] = {}
+        self._awaited: list[Gap] = []
         self._started: dict[str, float] = {}
 
     def begin(self, *, live: bool, now_s: float) -> Reading:
         """A new reading; relay is to be asked for everything since its ``since_s``."""
         before = {**self.heard, **self._suspects}
         expected = [self._name(node) for node in self.expected] or list(before)
+        if live:
+            for gap in self._awaited:  # what the old stream has not brought the new one must
+                before[gap.node] = min(before.get(gap.node, gap.start_s), gap.start_s)
         before = {node: time_s for node, time_s in before.items() if node in expected}
         since_s = min((before.get(node, self.start_s) for node in expected), default=self.start_s)
         # Two goroutines of an agent hand events over; theirs can be out of order by a moment.
-        return Reading(before, live, now_s, since_s - 0.1)
+        reading = Reading(before, live, now_s, since_s - 0.1, doubted=frozenset(self._suspects))
+        if live:
+            self._live, self._live_heard = reading, {}
+        return reading
 
     def take_lost(self, lost: LostFlows, reading: Reading) -> None:
         """Enter a loss."""
@@ -130,7 +143,10 @@ class Ledger:
             reading.seen.add(node)
             before = reading.before.get(node)
             if before is not None and time_s > before:
-                self._gap(node, before, time_s, "its history does not reach back")
+                self._missing(reading, Gap(node, before, time_s, "its history does not reach back"))
+        if reading is self._live:
+            self._live_heard[node] = max(time_s, self._live_heard.get(node, 0.0))
+            self._awaited = [gap for gap in self._awaited if gap.node != node or gap.end_s > time_s]
         self.heard[node] = max(time_s, self.heard.get(node, 0.0))
         if uuid in self._uuids:
             return
@@ -146,7 +162,7 @@ class Ledger:
         """A look at history is complete: what it should have brought and did not is missing."""
         for node, before in reading.before.items():
             if node not in reading.seen:
-                self._gap(node, before, reading.began_s, "its history is empty")
+                self._missing(reading, Gap(node, before, reading.began_s, "its history is empty"))
             if self._suspects.get(node) == before:
                 del self._suspects[node]
 
@@ -166,8 +182,24 @@ class Ledger:
 
     def behind(self, time_s: float) -> list[str]:
         """The nodes from which older flows than ``time_s`` can still come."""
+        late = {gap.node for gap in self._awaited if gap.start_s < time_s}
         names = ((node, self._name(node)) for node in self.expected)
-        return [node for node, name in names if self.heard.get(name, 0.0) <= time_s or name in self._suspects]
+        return [
+            node
+            for node, name in names
+            if self.heard.get(name, 0.0) <= time_s or name in self._suspects or name in late
+        ]
+
+    def lagging(self, time_s: float) -> list[str]:
+        """Those of :meth:`behind` whose older flows only the live stream can bring now."""
+        late = {gap.node for gap in self._awaited if gap.start_s < time_s}
+        return [
+            node
+            for node in self.expected
+            if (name := self._name(node)) in late
+            and name not in self._suspects
+            and self.heard.get(name, 0.0) > time_s
+        ]
 
     def flows(self, window: TimeWindow, wanted: FlowFilter) -> list[Flow]:
         """The flows kept of a window, in the order they came.
@@ -186,7 +218,7 @@ class Ledger:
                 f"asked for from {window.start_s:.3f}",
                 hint="Ask sooner, or keep more flows (max_flows).",
             )
-        for gap in self.gaps:
+        for gap in (*self.gaps, *self._awaited):
             if gap.touches(window):
                 raise StreamLost(
                     f"flows of node {gap.node} may be missing for {gap.end_s - gap.start_s:.3f} s "
@@ -204,6 +236,13 @@ class Ledger:
     def nodes(self) -> list[NodeStatus]:
         """The last word on each node."""
         return list(self._nodes.values())
+
+    def _missing(self, reading: Reading, gap: Gap) -> None:
+        """A reading lacks something: a gap, unless the live stream has brought it, or still can."""
+        if reading.live or self._live is None or gap.node in reading.doubted:
+            self._gap(gap.node, gap.start_s, gap.end_s, gap.why)
+        elif self._live_heard.get(gap.node, 0.0) < gap.end_s and gap not in self._awaited:
+            self._awaited.append(gap)
 
     def _gap(self, node: str, start_s: float, end_s: float, why: str) -> None:
         gap = Gap(node, start_s, end_s, why)

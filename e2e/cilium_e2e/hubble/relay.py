@@ -172,15 +172,21 @@ class RelaySource:
             return "relay knows no node"
         with self._changed:
             behind = self._ledger.behind(time_s)
+            lagging = self._ledger.lagging(time_s)
         if not behind:
             return ""
-        with self._calls():
-            self._read_history(timeout_s=timeout_s)
-        with self._changed:
-            behind = self._ledger.behind(time_s)
-        if behind and self._poke is not None:
-            self._poke(behind)
-        return f"no newer flow of {', '.join(behind)}" if behind else ""
+        if set(behind) > set(lagging):
+            with self._calls():
+                self._read_history(timeout_s=timeout_s)
+            with self._changed:
+                behind, lagging = self._ledger.behind(time_s), self._ledger.lagging(time_s)
+            silent = [node for node in behind if node not in lagging]
+            if silent and self._poke is not None:
+                self._poke(silent)
+            if silent:
+                return f"no newer flow of {', '.join(silent)}"
+        # Reading histories over and over would only keep busy who is busy already.
+        return f"the stream is behind the histories of {', '.join(lagging)}" if lagging else ""
 
     def _look_at_nodes(self, *, timeout_s: float) -> list[NodeReport]:
         asked_s = self._clock.time()
