@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -12,6 +13,7 @@ from cilium_e2e.hubble.convert import from_json
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Flow, FlowVerdict, Probe
 from cilium_e2e.scenario import Judgement, Lab
+from cilium_e2e.scenario.lab import ATTEMPTS
 from cilium_e2e.suites.hubble.scene import OTHER_TCP, TCP, Scene, app, check, cilium_policy
 
 pytestmark = [pytest.mark.requires("hubble-relay"), pytest.mark.tier("full")]
@@ -36,9 +38,23 @@ def hubble(cluster: LiveCluster, kube: Kube, scene: Scene) -> Hubble:
     return run
 
 
-@pytest.fixture
-def probed(lab: Lab, scene: Scene) -> tuple[Judgement, Probe, Probe, list[Flow]]:
+@dataclass(frozen=True)
+class Probed:
     """One dependency that works and one that a policy denies, and all flows of them."""
+
+    judgement: Judgement
+    works: Probe
+    denied: Probe
+    flows: list[Flow]
+
+
+@pytest.fixture
+def probe_both(lab: Lab, scene: Scene) -> Callable[[], Probed]:
+    """Makes both, anew with each call."""
+    return lambda: _probe_both(lab, scene)
+
+
+def _probe_both(lab: Lab, scene: Scene) -> Probed:
     rule = {
         "fromEndpoints": [app("client")],
         "toPorts": [{"ports": [{"port": str(TCP), "protocol": "TCP"}]}],
@@ -53,7 +69,22 @@ def probed(lab: Lab, scene: Scene) -> tuple[Judgement, Probe, Probe, list[Flow]]
         judgement = lab.judge([works, denied], hold=0)
         # Once all is complete, every flow is readable from the ring.
         flows = lab.flows(judgement)
-    return judgement, works.probe, denied.probe, flows
+    return Probed(judgement, works.probe, denied.probe, flows)
+
+
+def _observed(
+    probe_both: Callable[[], Probed], observe: Callable[[], list[str]]
+) -> tuple[Probed, list[Flow]]:
+    """What a command shows of probes just made; both again where others' flows have overwritten theirs.
+
+    A node keeps some thousand flows, and neighbours may make as many in a second.
+    """
+    for _ in range(ATTEMPTS):
+        probed = probe_both()
+        shown = _flows(observe())
+        if _mine(shown, probed.judgement, probed.denied):
+            break
+    return probed, shown
 
 
 def _flows(lines: list[str]) -> list[Flow]:
@@ -65,42 +96,41 @@ def _mine(flows: list[Flow], judgement: Judgement, probe: Probe) -> list[Flow]:
     return evidence(flows, judgement.outcome(probe.id), probe)
 
 
-@pytest.mark.usefixtures("probed")
-def test_observe_as_written_shows_flows(hubble: Hubble) -> None:
+def test_observe_as_written_shows_flows(hubble: Hubble, probe_both: Callable[[], Probed]) -> None:
     """Claim "hubble observe": the latest flows, one a line, of one node when it is run in an agent.
 
     Finding: run elsewhere it asks localhost:4245, and needs a port-forward to relay beside it.
     """
+    probe_both()
     lines = hubble("observe")
     flows = [line for line in lines if " -> " in line or " <- " in line or " <> " in line]
     assert flows, lines
 
 
-def test_observe_shows_dependencies(
-    hubble: Hubble, probed: tuple[Judgement, Probe, Probe, list[Flow]], scene: Scene
-) -> None:
+def test_observe_shows_dependencies(hubble: Hubble, probe_both: Callable[[], Probed], scene: Scene) -> None:
     """Without a filter by type it lists what works and what is denied: the very flows that relay gave."""
-    judgement, works, denied, flows = probed
-    shown = _flows(hubble("observe", "--namespace", scene.namespace, "--last", str(MOST), "-o", "jsonpb"))
+    words = ("observe", "--namespace", scene.namespace, "--last", str(MOST), "-o", "jsonpb")
+    probed, shown = _observed(probe_both, lambda: hubble(*words))
     uuids = {flow.uuid for flow in shown}
-    for probe, event_type in ((works, TRACE), (denied, DROP)):
-        mine = [flow for flow in _mine(flows, judgement, probe) if flow.event_type == event_type]
+    for probe, event_type in ((probed.works, TRACE), (probed.denied, DROP)):
+        found = _mine(probed.flows, probed.judgement, probe)
+        mine = [flow for flow in found if flow.event_type == event_type]
         assert mine
         assert {flow.uuid for flow in mine} <= uuids
 
 
 def test_observe_type_drop_shows_no_dependencies(
-    hubble: Hubble, probed: tuple[Judgement, Probe, Probe, list[Flow]], scene: Scene
+    hubble: Hubble, probe_both: Callable[[], Probed], scene: Scene
 ) -> None:
     """Finding: "hubble observe --type drop" does not check service dependencies, it lists dropped packets.
 
     The denied connection is there, with its reason; the dependency that works is not.
     """
-    judgement, works, denied, _ = probed
-    assert hubble("observe", "--type", "drop"), "as written, it has the drops just made to show"
     words = ("observe", "--type", "drop", "--namespace", scene.namespace, "--last", str(MOST))
-    shown = _flows(hubble(*words, "-o", "jsonpb"))
+    probed, shown = _observed(probe_both, lambda: hubble(*words, "-o", "jsonpb"))
+    assert hubble("observe", "--type", "drop"), "as written, it has the drops just made to show"
     assert {flow.verdict for flow in shown} == {FlowVerdict.DROPPED}
     assert {flow.event_type for flow in shown} == {DROP}
-    assert [flow.drop_reason for flow in _mine(shown, judgement, denied)][:1] == ["POLICY_DENIED"]
-    assert _mine(shown, judgement, works) == []
+    mine = _mine(shown, probed.judgement, probed.denied)
+    assert [flow.drop_reason for flow in mine][:1] == ["POLICY_DENIED"]
+    assert _mine(shown, probed.judgement, probed.works) == []
