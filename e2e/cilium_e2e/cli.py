@@ -30,7 +30,9 @@ _DEFAULT_WORKERS = 2
 _SCENARIOS = ".scenario.yaml"
 _MANIFESTS = {".yaml", ".yml", ".json"}
 _POLICY = re.compile(
-    rb"""^[- \t{"']*kind["']?:[ \t]*["']?(?:%s)\b""" % "|".join(POLICY_KINDS).encode(), re.MULTILINE
+    rb"""(?:^(?:\xef\xbb\xbf)?[- \t{]*|[{,][ \t]*)["']?kind["']?[ \t]*:[ \t]*["']?(?:%s)\b"""
+    % "|".join(sorted(POLICY_KINDS)).encode(),
+    re.MULTILINE,
 )
 _COLLECTED = (".py", ".fuzz", _SCENARIOS)
 # Options of pytest whose value may be a test; what follows them is theirs.
@@ -157,14 +159,16 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
         rest = ["-n", workers, *(["--dist", "worksteal"] if workers != "0" else []), *rest]
     rest = [word for word in rest if word != "--"]
     rest, chosen = _chosen(rest, suites)
+    folders = [] if chosen else _scenario_folders(given, suites)
     words = [
         *("-c", str(suites / "pytest.toml"), "--rootdir", str(suites)),
         *("-p", "cilium_e2e.plugin", "-p", "no:cacheprovider"),
         # Where it is installed, its plugin imports all of it at the end of every run.
         *("-p", "no:hypothesispytest"),
         *_as_pytest(given),
+        *(f"{options.OWN_SCENARIOS}={folder}" for folder in folders),
         *rest,
-        *(chosen or [*_scenario_folders(given, suites), str(suites)]),
+        *(chosen or [*folders, str(suites)]),
     ]
     sys.stdout.flush()
     # In place of this process: pytest must import the package itself to rewrite its assertions, and signals
@@ -215,8 +219,8 @@ def _as_pytest(given: argparse.Namespace) -> list[str]:
 def _scenario_folders(given: argparse.Namespace, suites: Path) -> list[str]:
     """The folders of the tree's own scenario files: those in or below a folder with a policy's file in it.
 
-    The files are looked at as text: what they mean is for the plugin to say, and this costs no build of the
-    tree.
+    The files are looked at as text, because a build of the tree takes a while. The plugin, which has one
+    anyway, leaves out scenario files of policies that the tree under test does not apply.
     """
     root = Path(given.repository)
     if not root.is_dir():

@@ -136,7 +136,8 @@ def test_options_become_the_plugins(executed):
 
 def test_what_is_not_given_is_left_to_the_plugin(executed):
     own = [word for word in executed() if word.startswith("--") and "=" in word]
-    assert sorted(own) == ["--backend=auto", "--repository=."]
+    folder = f"--own-scenarios={ROOT / 'manifests/policies'}"
+    assert sorted(own) == ["--backend=auto", folder, "--repository=."]
 
 
 @pytest.mark.parametrize(
@@ -443,6 +444,10 @@ class TestScenariosOfTheTree:
             '{"apiVersion": "v1",\n  "kind": "CiliumClusterwideNetworkPolicy"}',
             "kind: List\nitems:\n- apiVersion: cilium.io/v2\n  kind: CiliumNetworkPolicy\n",
             "items:\n  - kind: 'NetworkPolicy'\n",
+            '{"apiVersion":"cilium.io/v2","kind":"CiliumNetworkPolicy"}',
+            "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy}",
+            '"kind" : "NetworkPolicy"',
+            "\ufeffkind: NetworkPolicy",
         ],
     )
     def test_a_policy_however_it_is_written(self, executed, tmp_path, text):

@@ -19,6 +19,8 @@ BACKENDS = ("auto", "kind", "existing", "simulated")
 AGENT_IMAGE = "docker.io/library/python:3.13-slim"
 STEP_TIMEOUT_S = 600.0
 TOPOLOGY = "default"
+OWN_SCENARIOS = "--own-scenarios"
+"""Of the command line tool: a folder whose scenario files are the tree's own, found by their text."""
 _PYTEST_KIND_DEFAULT_NAME = "pytest-kind"
 
 
@@ -51,6 +53,7 @@ def add(parser: pytest.Parser) -> None:
     """Register the options; none of them does anything unless ``--backend`` is given."""
     group = parser.getgroup("cilium-e2e", "end-to-end tests for Cilium on GitOps clusters")
     option = group.addoption
+    option(OWN_SCENARIOS, action="append", default=[], metavar="DIR", help=argparse.SUPPRESS)
     option("--backend", choices=BACKENDS, default=None, help="Where to run; without it the plugin is inert.")
     option(
         "--topology",

@@ -12,7 +12,10 @@ import pytest
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import HarnessError
+from cilium_e2e.plugin.clusters import CLUSTERS
 from cilium_e2e.plugin.fixtures import worker_name
+from cilium_e2e.plugin.options import OWN_SCENARIOS
+from cilium_e2e.repository.tree import POLICY_KINDS
 from cilium_e2e.scenario import Lab, Residents
 from cilium_e2e.scenario import runner as runner_module
 from cilium_e2e.scenario.files import SUFFIX, load_scenarios
@@ -28,6 +31,25 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ScenarioFi
         return None
     found: ScenarioFile = ScenarioFile.from_parent(parent, path=file_path)
     return found
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out scenario files of policies that the tree under test does not apply.
+
+    Raises:
+        pytest.UsageError: the tree cannot be used.
+    """
+    chosen = config.getoption(OWN_SCENARIOS.removeprefix("--").replace("-", "_"))
+    if not collection_path.name.endswith(SUFFIX) or not any(map(collection_path.is_relative_to, chosen)):
+        return None
+    clusters = config.stash[CLUSTERS]
+    root = clusters.options[clusters.first].repository
+    try:
+        objects = clusters.tree(clusters.first).objects()
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from error
+    kept = {(root / one.file).parent.resolve() for one in objects if one.object["kind"] in POLICY_KINDS}
+    return True if kept.isdisjoint(collection_path.resolve().parents) else None
 
 
 class ScenarioFile(pytest.Module):

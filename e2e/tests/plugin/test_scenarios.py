@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 
 import pytest
 
@@ -167,3 +168,30 @@ def test_a_tier_that_there_is_none_of_is_an_error(nested, root):
     result = nested.run("--collect-only", f"--repository={root}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*test_wrong: expected a tier of quick, full, got nightly"])
+
+
+def test_scenario_files_of_policies_that_the_tree_does_not_apply_are_left_out(nested, root):
+    """The command line tool names folders by what their files look like; the tree knows."""
+    tree, elsewhere = nested.pytester.path / "tree", nested.pytester.path / "elsewhere"
+    for name in ("manifests", "clusters"):
+        shutil.copytree(root / name, tree / name)
+    elsewhere.mkdir()
+    (elsewhere / "b.scenario.yaml").write_text("name: of somebody else\n")
+    here = tree / "manifests/policies"
+    listing = ("--collect-only", "-q", f"--repository={tree}", f"--own-scenarios={here}")
+    result = nested.run(*listing, f"--own-scenarios={elsewhere}", str(here), str(elsewhere))
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["*demo-policy.scenario.yaml::*"])
+    assert "of somebody else" not in result.stdout.str()
+    result = nested.run(*listing, str(elsewhere))
+    assert "of somebody else" in result.stdout.str(), "whoever names a file has it run"
+
+
+def test_a_tree_that_cannot_be_used_is_told_when_its_scenarios_are_looked_for(nested, text_of):
+    (nested.pytester.path / "b.scenario.yaml").write_text("name: x\n")
+    elsewhere = nested.pytester.path
+    result = nested.run(
+        "--collect-only", f"--repository={elsewhere}", f"--own-scenarios={elsewhere}", str(elsewhere)
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in text_of(result)
