@@ -16,7 +16,8 @@ from cilium_e2e.model import Cluster, Expectation, Outcome, OutcomeKind, Probe, 
 HOLD_ROUNDS = 2
 CONVERGE_S = 15.0
 SILENCE_S = 0.5
-"""How long silence lasts until it is a denial where a flow of the drop is asked for as well, in seconds.
+"""How long silence lasts until it is a denial, in seconds, where a flow of the drop is asked for as well, or
+where the same probe was answered at once without the policies.
 Answers inside a cluster take milliseconds; one that is late is asked for again, or is a flow too many."""
 _PAUSE_S = 0.1
 _BROKEN_ROUNDS = 3

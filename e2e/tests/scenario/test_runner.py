@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
 from cilium_e2e.model import (
     Backend,
     ClusterStateError,
+    Destination,
     Direction,
     Evidence,
+    Expectation,
     FlowVerdict,
     OutcomeKind,
     PolicyError,
+    Probe,
     Ref,
     ScenarioError,
     StreamLost,
+    Target,
 )
-from cilium_e2e.scenario import Lab, Residents
+from cilium_e2e.scenario import Check, Lab, Residents
+from cilium_e2e.scenario.cells import Cell
 from cilium_e2e.scenario.files import load_scenarios
-from cilium_e2e.scenario.runner import run
+from cilium_e2e.scenario.runner import _hasty, run
 from cilium_e2e.scenario.stage import Stages
 from support.enforcing import EnforcingCluster, broken
 
@@ -86,6 +92,35 @@ def test_the_whole_matrix_is_probed_judged_by_the_oracle_and_held(bench):
     assert "NetworkPolicy" in denied[0].oracle
     assert len(bench.cluster.probed) == 3 * CELLS, "the control, one round, and one more that holds"
     assert {check.probe.target.namespace[:9] for check in denied} == {"ce2e-gw0-"}
+
+
+@pytest.mark.parametrize(
+    ("took_s", "destination", "timeout_s", "silence_s"),
+    [
+        (0.01, "x/a:80/TCP", 1.0, 0.5),
+        (0.01, "x/a:ICMP", 1.0, 0.5),
+        (0.01, "x/a:80/TCP", 0.3, 0.3),
+        (0.06, "x/a:80/TCP", 1.0, 1.0),
+        (None, "x/a:80/TCP", 1.0, 1.0),
+        (0.01, "x/a:80/HTTP", 1.5, 1.5),
+        (0.01, "dns:one.e2e.test:80/TCP", 1.5, 1.5),
+    ],
+)
+def test_a_denial_is_awaited_by_how_fast_the_control_was_answered(took_s, destination, timeout_s, silence_s):
+    probe = Probe.to(Target.parse("x/b"), Destination.parse(destination), timeout_s=timeout_s)
+    stage = SimpleNamespace(reached={} if took_s is None else {probe.id: took_s})
+    denied = Cell(Check(probe, Expectation("denied")))
+    assert _hasty(denied, stage).check.probe.timeout_s == silence_s
+    allowed = Cell(denied.control())
+    assert _hasty(allowed, stage) is allowed, "an answer is awaited as long as ever"
+
+
+def test_the_control_s_times_are_kept(bench):
+    bench.cluster.faults.append(lambda probe, outcome: dataclasses.replace(outcome, elapsed_s=0.02))
+    bench.run(f"name: deny\npolicies: [{DENY}]")
+    matrix = bench.lab.evidence.checks[CELLS:]
+    assert {check.probe.timeout_s for check in matrix if check.expected == "denied"} == {0.5}
+    assert {check.probe.timeout_s for check in matrix if check.expected == "connected"} == {1.0}
 
 
 def test_policies_are_proven_enforced_and_proven_gone(bench):
