@@ -56,16 +56,24 @@ class Addresses:
         if not first:
             look.done.wait()
             return look.found
-        with self._turn:
-            with self._lock:
-                self._next = None
-            unknown = ClusterStateError("looking up addresses was given up")
-            look.found = dict.fromkeys(look.targets, unknown)
-            try:
+        try:
+            with self._turn:
+                self._begin(look)
                 look.found = self._look(look.targets)
-            finally:
-                look.done.set()
+        finally:
+            # Whatever ended it, an interrupt while it waited for its turn included: others wait for it.
+            self._begin(look)
+            look.done.set()
         return look.found
+
+    def _begin(self, look: _Look) -> None:
+        """From now on nobody joins it any more."""
+        with self._lock:
+            if self._next is look:
+                self._next = None
+            if not look.found:
+                given_up = ClusterStateError("looking up addresses was given up")
+                look.found = dict.fromkeys(look.targets, given_up)
 
     def _look(self, targets: Iterable[Target]) -> dict[Target, str | ClusterStateError]:
         found: dict[Target, str | ClusterStateError] = {}

@@ -91,6 +91,8 @@ def decode_ipcache(entries: Sequence[Mapping[str, Any]], *, place: str) -> IpCac
     """
     found: dict[str, int] = {}
     for entry in entries:
+        if isinstance(entry.get("value"), dict):
+            continue  # deleted while the map was read: an error in the place of its value
         try:
             key, value = _bytes(entry["key"]), _bytes(entry["value"])
             bits, cluster, family, address = _IPCACHE_KEY.unpack(key)

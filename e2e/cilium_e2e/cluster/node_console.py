@@ -16,7 +16,9 @@ from cilium_e2e.model import ClusterStateError, ExecStream, StreamLost
 
 _ROOT = "http://localhost/v1/"
 _ANSWER_S = 10.0
-"""curl gives up earlier; what takes longer hangs."""
+"""curl gives up earlier, and a map takes milliseconds; what takes longer hangs."""
+_COMMAND_S = 30.0
+"""The command line tool may take long on a busy node, as it may by exec."""
 
 # After each answer a line that starts with _END tells the exit code. Nothing is started but what answers: on
 # a small machine a process more costs as much as the answer. Tools enter the agent's file systems, where they
@@ -34,7 +36,8 @@ while read -r way rest; do
   case $way in
     get) curl -sS --fail-with-body --fail-early --max-time 8 --unix-socket "$socket" $rest 2>&1 ;;
     dbg) inside cilium-dbg $rest -o json 2>/dev/null || inside cilium-dbg $rest -o json 2>&1 ;;
-    map) inside bpftool -j map dump pinned "$maps/$rest" 2>&1 ;;
+    map) inside bpftool -j map dump pinned "$maps/$rest" 2>/dev/null ||
+         inside bpftool -j map dump pinned "$maps/$rest" 2>&1 ;;
   esac
   printf '\n\001%s\n' "$?"
 done
@@ -71,7 +74,7 @@ class NodeConsoles:
 
     def dbg(self, node: str, *words: str) -> Any:
         """The JSON that a ``cilium-dbg`` command prints; raises as :meth:`get`."""
-        return self._ask(node, f"dbg {' '.join(words)}", 1)[0]
+        return self._ask(node, f"dbg {' '.join(words)}", 1, timeout_s=_COMMAND_S)[0]
 
     def map(self, node: str, name: str) -> Any:
         """All entries of one of the agent's eBPF maps as bpftool prints them; raises as :meth:`get`.
@@ -87,16 +90,16 @@ class NodeConsoles:
         for stream in streams:
             stream.close()
 
-    def _ask(self, node: str, question: str, documents: int) -> list[Any]:
+    def _ask(self, node: str, question: str, documents: int, *, timeout_s: float = _ANSWER_S) -> list[Any]:
         place = f"the agent on {node}, asked {question!r}"
         with self._lock:
             lock = self._locks.setdefault(node, threading.Lock())
         with lock:
             try:
-                text, code = self._answer(node, question, place)
+                text, code = self._answer(node, question, place, timeout_s)
             except StreamLost:
                 # A node that was restarted has lost its shell, and nothing was changed by the question.
-                text, code = self._answer(node, question, place)
+                text, code = self._answer(node, question, place, timeout_s)
         if code != "0":
             raise ClusterStateError(
                 f"exit code {code}: {text.strip()[-300:] or 'without a word'}", place=place
@@ -106,7 +109,7 @@ class NodeConsoles:
             raise ClusterStateError(f"expected {documents} JSON documents, got {len(answers)}", place=place)
         return answers
 
-    def _answer(self, node: str, question: str, place: str) -> tuple[str, str]:
+    def _answer(self, node: str, question: str, place: str, timeout_s: float) -> tuple[str, str]:
         """One question's output and exit code; a stream that failed is not used again."""
         with self._lock:
             stream = self._streams.pop(node, None)
@@ -114,7 +117,7 @@ class NodeConsoles:
         lines: list[str] = []
         try:
             stream.send_line(question)
-            while (line := stream.read_line(timeout_s=_ANSWER_S)) is not None:
+            while (line := stream.read_line(timeout_s=timeout_s)) is not None:
                 if line.startswith(_END):
                     break
                 lines.append(line)

@@ -28,6 +28,8 @@ from cilium_e2e.session.choice import attach
 TCP = 8080
 UDP = 8080
 HTTP = 8081
+_AHEAD_S = 10.0
+"""How long the end of a run waits for a flow stream that is still being opened, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,11 @@ def cluster(handle: Handle, run_options: Options, request: pytest.FixtureRequest
     asked = any("lab" in getattr(item, "fixturenames", ()) for item in request.session.items)
     ahead = _relay_ahead(attached, handle) if asked else None
     yield attached
-    if ahead is not None:
-        ahead.join()
-    attached.close()
+    try:
+        if ahead is not None:
+            ahead.join(_AHEAD_S)
+    finally:
+        attached.close()
 
 
 def _relay_ahead(cluster: LiveCluster, handle: Handle) -> threading.Thread | None:
@@ -85,7 +89,7 @@ def _relay_ahead(cluster: LiveCluster, handle: Handle) -> threading.Thread | Non
         return None
 
     def open_stream() -> None:
-        with suppress(ClusterStateError):
+        with suppress(Exception):
             cluster.relay()
 
     thread = threading.Thread(target=open_stream, name="relay ahead", daemon=True)

@@ -186,7 +186,13 @@ class TestAsking:
             "http://localhost/v1/policy": {"policy": rules, "revision": 4},
             "http://localhost/v1/endpoint": DEMO,
             "http://localhost/v1/service": [],
-            "cilium_ipcache_v2": [],
+            "cilium_ipcache_v2": [
+                {
+                    "key": ["0x40", *["0x00"] * 6, "0x01", "0x0a", "0x00", "0x00", "0x01", *["0x00"] * 12],
+                    "value": ["0x07", *["0x00"] * 23],
+                }
+            ],
+            "status": {"asked": "by shell"},
         }
         stream = Answering({question: json.dumps(answer) for question, answer in said.items()})
         _, api = self.agents(agent_pod("a", "n1"))
@@ -197,7 +203,8 @@ class TestAsking:
         assert agents.state(agent).policies.uids == {UID}
         assert agents.policies(agent).revision == 4
         assert len(agents.endpoints(agent)) == 9
-        assert agents.ipcache(agent) == {}
+        assert agents.ipcache(agent) == {"10.0.0.1": 7}
+        assert agents.json(agent, "status") == {"asked": "by shell"}
         assert agents.frontends(agent) == []
 
     def test_an_older_release_has_the_ipcache_under_another_name(self) -> None:

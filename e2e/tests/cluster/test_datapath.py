@@ -97,6 +97,11 @@ def test_single_addresses_of_this_cluster_are_found(
     assert decode_ipcache(entries, place="x") == known
 
 
+def test_an_entry_that_is_deleted_while_the_map_is_read_is_none() -> None:
+    gone = {**entry("10.0.0.1", 7), "value": {"error": "No such file or directory"}}
+    assert decode_ipcache([gone, entry("10.0.0.2", 8)], place="x") == {"10.0.0.2": 8}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -143,10 +143,15 @@ class TestLoop:
         assert end == answer()
 
     def test_a_map_is_dumped_in_the_agents_namespaces(self, tmp_path: Path, agent: str) -> None:
-        first, *end = self.ask(tmp_path, "map cilium_x", pgrep=agent, nsenter='echo "$*"')
+        nsenter = 'echo "$*"; echo warning >&2'
+        first, *end = self.ask(tmp_path, "map cilium_x", pgrep=agent, nsenter=nsenter)
         pid = agent.removeprefix("echo ")
         assert first == f"-t {pid} -m -p bpftool -j map dump pinned /sys/fs/bpf/tc/globals/cilium_x"
         assert end == answer()
+
+    def test_a_maps_failure_is_told_once(self, tmp_path: Path, agent: str) -> None:
+        tools = {"pgrep": agent, "nsenter": "echo 'no such map' >&2; exit 255"}
+        assert self.ask(tmp_path, "map cilium_x", **tools) == answer("no such map", code=255)
 
     def test_its_words_are_the_failures(self, tmp_path: Path, agent: str) -> None:
         tools = {"pgrep": agent, "nsenter": "echo 'cannot open map' >&2; exit 1"}
