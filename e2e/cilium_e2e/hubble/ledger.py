@@ -8,8 +8,8 @@ The facts this rests on, from the sources of Cilium 1.18:
 * A reading that starts at a time we had already heard from a node must begin with a flow we know. If it
   begins later, the ring has been overwritten or the agent has restarted: that is a gap, and its bounds are
   the last flow before and the first one after.
-* A look at history that begins too late is a gap only where the live stream cannot fill it. A stream that is
-  behind, because relay or whoever reads it is busy, still brings every flow, or word of what was lost.
+* A look at history that begins too late is a gap only as long as the live stream has not filled it. One that
+  is behind, because relay or whoever reads it is busy, still brings every flow, or word of what was lost.
 * The newest event of a ring can be read only when the next one has been written.
 * A reader that goes back beyond a ring's beginning is told that one event was lost to the ring. That is no
   loss, only the ring's edge, so such words count only on the live stream and not right at its start.
@@ -182,24 +182,13 @@ class Ledger:
 
     def behind(self, time_s: float) -> list[str]:
         """The nodes from which older flows than ``time_s`` can still come."""
-        late = {gap.node for gap in self._awaited if gap.start_s < time_s}
         names = ((node, self._name(node)) for node in self.expected)
-        return [
-            node
-            for node, name in names
-            if self.heard.get(name, 0.0) <= time_s or name in self._suspects or name in late
-        ]
+        return [node for node, name in names if self.heard.get(name, 0.0) <= time_s or name in self._suspects]
 
     def lagging(self, time_s: float) -> list[str]:
-        """Those of :meth:`behind` whose older flows only the live stream can bring now."""
+        """The nodes of which only the live stream can bring flows older than ``time_s`` that are missing."""
         late = {gap.node for gap in self._awaited if gap.start_s < time_s}
-        return [
-            node
-            for node in self.expected
-            if (name := self._name(node)) in late
-            and name not in self._suspects
-            and self.heard.get(name, 0.0) > time_s
-        ]
+        return [node for node in self.expected if self._name(node) in late]
 
     def flows(self, window: TimeWindow, wanted: FlowFilter) -> list[Flow]:
         """The flows kept of a window, in the order they came.
