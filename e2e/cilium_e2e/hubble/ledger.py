@@ -177,7 +177,7 @@ class Ledger:
         """Between which times a node's observer says it started; later than before is a restart."""
         name = self._name(node)
         if earliest_s > self._started.get(name, earliest_s) and name in self.heard:
-            self._gap(name, self._last_before(name, earliest_s), latest_s, "its agent has restarted")
+            self._gap(Gap(name, self._last_before(name, earliest_s), latest_s, "its agent has restarted"))
         self._started[name] = latest_s
 
     def behind(self, time_s: float) -> list[str]:
@@ -229,12 +229,11 @@ class Ledger:
     def _missing(self, reading: Reading, gap: Gap) -> None:
         """A reading lacks something: a gap, unless the live stream has brought it, or still can."""
         if reading.live or self._live is None or gap.node in reading.doubted:
-            self._gap(gap.node, gap.start_s, gap.end_s, gap.why)
+            self._gap(gap)
         elif self._live_heard.get(gap.node, 0.0) < gap.end_s and gap not in self._awaited:
             self._awaited.append(gap)
 
-    def _gap(self, node: str, start_s: float, end_s: float, why: str) -> None:
-        gap = Gap(node, start_s, end_s, why)
+    def _gap(self, gap: Gap) -> None:
         if gap not in self.gaps:
             self.gaps.append(gap)
 

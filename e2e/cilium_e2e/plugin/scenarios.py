@@ -39,7 +39,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     Raises:
         pytest.UsageError: the tree cannot be used.
     """
-    chosen = config.getoption(OWN_SCENARIOS.removeprefix("--").replace("-", "_"))
+    chosen = config.getoption(OWN_SCENARIOS)
     if not collection_path.name.endswith(SUFFIX) or not any(map(collection_path.is_relative_to, chosen)):
         return None
     clusters = config.stash[CLUSTERS]

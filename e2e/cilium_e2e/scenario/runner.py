@@ -128,9 +128,8 @@ def control(steps: Sequence[Step], lab: Lab, stage: Stage, *, oracles: bool) -> 
         cells += matrix_cells(stage)
         cells += [cell for step in steps for cell in asked_cells(step, stage)]
     wanted = {cell.check.probe.id: cell.control() for cell in cells}
-    checks = [
-        check for name, check in wanted.items() if name not in stage.reached.keys() | stage.silent.keys()
-    ]
+    asked = stage.reached.keys() | stage.silent.keys()
+    checks = [check for name, check in wanted.items() if name not in asked]
     if not checks:
         return
     judgement = lab.observe(checks, hold=0)

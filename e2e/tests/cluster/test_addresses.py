@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from cilium_e2e.cluster.addresses import Addresses
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import (
-    Backend,
-    ClusterInfo,
     ClusterStateError,
     KubeError,
-    NodeInfo,
     Object,
     ObjectList,
     Ref,
     Target,
-    WorldAgent,
 )
+from support.info import INFO
 from support.memory import MemoryTransport, pod
 
-INFO = ClusterInfo(
-    "x",
-    Backend.KIND,
-    "default",
-    (NodeInfo("n1", "worker", ("172.18.0.2", "fc00::2")), NodeInfo("bare", "worker", ())),
-    "cilium/cilium",
-    "cilium",
-    world=(WorldAgent("one", ("172.18.0.101", "fc00::101")),),
-)
 A, B, ELSEWHERE = Target.parse("ns/a"), Target.parse("ns/b"), Target.parse("other/c")
 
 
@@ -132,12 +121,22 @@ def test_a_namespace_that_cannot_be_read_costs_its_own_targets_only(
     assert [str(found[A]), str(found[B]), found[ELSEWHERE]] == ["not yours", "not yours", "10.0.0.3"]
 
 
-def test_who_asks_meanwhile_joins_the_next_look_and_not_the_one_under_way() -> None:
+Found = Mapping[Target, str | ClusterStateError]
+
+
+@contextmanager
+def under_way() -> Iterator[tuple[Gated, Addresses, ThreadPoolExecutor, Future[Found]]]:
+    """A first look at both pods, which waits until it is let go; and threads for others who ask."""
     api = Gated(pod("a", "ns", podIP="10.0.0.1"), pod("b", "ns", podIP="10.0.0.2"))
     addresses = of(api)
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(addresses.look_up, [A, B])
         assert api.reading.wait(5.0)
+        yield api, addresses, pool, first
+
+
+def test_who_asks_meanwhile_joins_the_next_look_and_not_the_one_under_way() -> None:
+    with under_way() as (api, addresses, pool, first):
         # What changes after the first look must be seen by whoever asks after the change.
         api.put(pod("a", "ns", podIP="10.0.0.9"))
         own = [Target.pod("ns", f"of-{number}") for number in range(5)]
@@ -150,11 +149,7 @@ def test_who_asks_meanwhile_joins_the_next_look_and_not_the_one_under_way() -> N
 
 
 def test_a_look_that_breaks_is_an_error_for_all_who_waited() -> None:
-    api = Gated(pod("a", "ns", podIP="10.0.0.1"), pod("b", "ns", podIP="10.0.0.2"))
-    addresses = of(api)
-    with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(addresses.look_up, [A, B])
-        assert api.reading.wait(5.0)
+    with under_way() as (api, addresses, pool, first):
         later = [pool.submit(addresses.look_up, [A, B]) for _ in range(2)]
         until(lambda: addresses._next is not None)
         addresses._kube = None  # type: ignore[assignment]  # any bug

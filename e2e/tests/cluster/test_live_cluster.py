@@ -15,9 +15,7 @@ from cilium_e2e.cluster.container_exec import Containers
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.hubble.relay import Tls
 from cilium_e2e.model import (
-    Backend,
     Clock,
-    ClusterInfo,
     ClusterStateError,
     EngineError,
     FlowFilter,
@@ -25,7 +23,6 @@ from cilium_e2e.model import (
     HarnessError,
     KubeError,
     LostFlows,
-    NodeInfo,
     Object,
     OutcomeKind,
     PolicyRef,
@@ -37,22 +34,12 @@ from cilium_e2e.model import (
     StreamLost,
     Target,
     TimeWindow,
-    WorldAgent,
 )
 from cilium_e2e.probe import BATCH_COMMAND, CONTAINER
+from support.info import INFO
 from support.memory import FakeExec, MemoryTransport, pod
 from support.recordings import FOLDER
 
-INFO = ClusterInfo(
-    "x",
-    Backend.KIND,
-    "default",
-    (NodeInfo("n1", "worker", ("172.18.0.2", "fc00::2")), NodeInfo("bare", "worker", ())),
-    "cilium/cilium",
-    "cilium",
-    world=(WorldAgent("one", ("172.18.0.101", "fc00::101")), WorldAgent("two", ("172.18.0.102",))),
-    host_agents=(("n1", "ce2e-hosts/n1"),),
-)
 WINDOW = TimeWindow(10.0, 20.0)
 
 
