@@ -19,8 +19,8 @@ import pytest
 import cilium_e2e.probe.agent
 from cilium_e2e.model import OutcomeKind, Protocol, Target
 from cilium_e2e.probe import agent_files
+from cilium_e2e.probe.agent.door import door, ready
 from cilium_e2e.probe.agent.names import RECORDS, answers
-from cilium_e2e.probe.agent.responder import door, ready
 from cilium_e2e.probe.agent.zone import Zone
 
 TCP, UDP, HTTP, DNS, ICMP, SCTP = (Protocol[n] for n in ("TCP", "UDP", "HTTP", "DNS", "ICMP", "SCTP"))

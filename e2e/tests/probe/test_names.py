@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 import threading
@@ -10,6 +9,7 @@ import threading
 import pytest
 
 from cilium_e2e.probe.agent import names
+from cilium_e2e.probe.agent.loop import Loop
 from cilium_e2e.probe.agent.shot import Ended, Shot
 
 ADDRESSES = {("one.example", 1): "10.1.2.3", ("six.example", 28): "fd00::6", ("short.ns.svc", 1): "10.1.2.4"}
@@ -66,11 +66,16 @@ def resolver(tmp_path, monkeypatch):
 
 
 def find(host, *, timeout=2.0, **more):
+    found = []
+
     async def run():
         spec = {"protocol": "tcp", "timeout": timeout, "source_port": 1, **more}
-        return await names.resolve(Shot(spec), host)
+        found.append(await names.resolve(Shot(spec), host))
 
-    return asyncio.run(run())
+    loop = Loop()
+    loop.spawn(run())
+    loop.run()
+    return found[0]
 
 
 @pytest.mark.parametrize(

@@ -6,22 +6,27 @@ nobody listened to is no denial.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
-import queue
 import resource
 import sys
-import threading
 import time
-from typing import Any
+from collections import deque
 
 from . import CONCURRENT, VERSION
+from .loop import READ, WRITE, Loop, ready_fd
 from .names import dns
 from .probes import http, icmp, sctp, stream, udp
 from .shot import Ended, Infra, Shot
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing it costs as much as a batch does
+    from typing import Any
+
+STDIN, STDOUT = 0, 1
+CHUNK = 4096
+"""As much as a pipe that is ready takes without blocking, on Linux."""
 STARVED_S = 1.0
 
 KINDS = {
@@ -42,88 +47,135 @@ KINDS = {
 PROBES = {"tcp": stream, "sctp": sctp, "udp": udp, "icmp": icmp, "http": http, "dns": dns}
 
 
-async def probe(spec: dict[str, Any], gate: asyncio.Semaphore) -> dict[str, Any]:
+async def probe(spec: dict[str, Any]) -> dict[str, Any]:
     """Make one probe; every way it can end is an outcome."""
-    async with gate:
-        report: dict[str, Any] = {"kind": "infra_error"}
-        try:
-            shot = Shot(spec)
-            run = PROBES[spec["protocol"]]
-        except (KeyError, TypeError, ValueError) as error:
-            return {**report, "detail": f"malformed probe: {error!r}"}
-        try:
-            await run(shot)
-        except Ended as end:
-            report = end.report
-        except OSError as error:  # TimeoutError is one, without a number
-            kind = (
-                "timeout" if isinstance(error, TimeoutError) else KINDS.get(error.errno or 0, "infra_error")
-            )
-            report = {"kind": kind, "detail": error.strerror or str(error)}
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other probes have outcomes
-            report["detail"] = str(error) if isinstance(error, Infra) else repr(error)
-        late_s = time.monotonic() - shot.deadline
-        if report["kind"] == "timeout" and late_s > STARVED_S:
-            report = {"kind": "infra_error", "detail": f"not scheduled for {late_s:.1f} s after the deadline"}
-        return {
-            "elapsed_s": round(shot.elapsed(), 6),
-            **shot.seen,
-            **{k: v for k, v in report.items() if v != ""},
-        }
-
-
-async def batch(line: bytes, name: str, gate: asyncio.Semaphore) -> dict[str, Any]:
-    """Answer one line: the outcomes of its probes, or an error where it is no batch."""
-    head: dict[str, Any] = {"v": VERSION, "agent": name, "id": None}
+    report: dict[str, Any] = {"kind": "infra_error"}
     try:
-        message = json.loads(line)
-        head["id"] = message["id"]
-        if message["v"] != VERSION:
-            return {**head, "error": f"this agent speaks version {VERSION}, not {message['v']}"}
-        probes = list(message["probes"])
-    except (ValueError, KeyError, TypeError) as error:
-        return {**head, "error": f"malformed batch: {error!r}"}
-    return {**head, "outcomes": await asyncio.gather(*(probe(spec, gate) for spec in probes))}
+        shot = Shot(spec)
+        run = PROBES[spec["protocol"]]
+    except (KeyError, TypeError, ValueError) as error:
+        return {**report, "detail": f"malformed probe: {error!r}"}
+    try:
+        await run(shot)
+    except Ended as end:
+        report = end.report
+    except OSError as error:  # TimeoutError is one, without a number
+        kind = "timeout" if isinstance(error, TimeoutError) else KINDS.get(error.errno or 0, "infra_error")
+        report = {"kind": kind, "detail": error.strerror or str(error)}
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other probes have outcomes
+        report["detail"] = str(error) if isinstance(error, Infra) else repr(error)
+    late_s = time.monotonic() - shot.deadline
+    if report["kind"] == "timeout" and late_s > STARVED_S:
+        report = {"kind": "infra_error", "detail": f"not scheduled for {late_s:.1f} s after the deadline"}
+    return {
+        "elapsed_s": round(shot.elapsed(), 6),
+        **shot.seen,
+        **{k: v for k, v in report.items() if v != ""},
+    }
 
 
-async def once(line: str, name: str) -> dict[str, Any]:
-    """Answer one line, for a process that does nothing else."""
-    return await batch(line.encode(), name, asyncio.Semaphore(CONCURRENT))
+class Batches:
+    """Batches under way; several may be, and all their probes share one limit.
+
+    Args:
+        name: the agent's.
+        concurrent: how many probes are under way at once.
+    """
+
+    def __init__(self, name: str, *, concurrent: int = CONCURRENT) -> None:
+        self._name = name
+        self._loop = Loop()
+        self._free = concurrent
+        self._queue: deque[tuple[_Batch, int]] = deque()
+        self._output: deque[bytes] = deque()
+        self._writing = False
+
+    def once(self, line: bytes) -> None:
+        """Answer one line."""
+        self._loop.spawn(self._take(line))
+        self._loop.run()
+
+    def serve(self) -> None:
+        """Read batches until standard input ends, and answer all of them."""
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        hello = {"v": VERSION, "hello": self._name, "python": ".".join(map(str, sys.version_info[:3]))}
+        self._loop.spawn(self._say(hello))
+        self._loop.spawn(self._read())
+        self._loop.run()
+
+    async def _read(self) -> None:
+        rest = b""
+        while True:
+            await ready_fd(STDIN, None, READ)
+            data = os.read(STDIN, 65536)
+            *lines, rest = (rest + data).split(b"\n") if data else (rest, b"")
+            for line in filter(None, lines):
+                await self._take(line)
+            if not data:
+                return
+
+    async def _take(self, line: bytes) -> None:
+        """Begin a line's probes; tell where it is no batch."""
+        head: dict[str, Any] = {"v": VERSION, "agent": self._name, "id": None}
+        try:
+            message = json.loads(line)
+            head["id"] = message["id"]
+            if message["v"] != VERSION:
+                error = f"this agent speaks version {VERSION}, not {message['v']}"
+                await self._say({**head, "error": error})
+                return
+            found = _Batch(head, list(message["probes"]))
+        except (ValueError, KeyError, TypeError) as error:
+            await self._say({**head, "error": f"malformed batch: {error!r}"})
+            return
+        if not found.probes:
+            await self._say(found.answer())
+            return
+        self._queue.extend((found, place) for place in range(len(found.probes)))
+        self._begin()
+
+    def _begin(self) -> None:
+        while self._queue and self._free:
+            self._free -= 1
+            self._loop.spawn(self._one(*self._queue.popleft()))
+
+    async def _one(self, batch: _Batch, place: int) -> None:
+        batch.outcomes[place] = await probe(batch.probes[place])
+        batch.left -= 1
+        self._free += 1
+        self._begin()
+        if not batch.left:
+            await self._say(batch.answer())
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        """Write a line; a slow reader at the other end does not stop the clocks of running probes."""
+        self._output.append(json.dumps(message).encode() + b"\n")
+        if self._writing:
+            return
+        self._writing = True
+        while self._output:
+            line = self._output.popleft()
+            for start in range(0, len(line), CHUNK):
+                chunk = line[start : start + CHUNK]
+                while chunk:
+                    await ready_fd(STDOUT, None, WRITE)
+                    try:
+                        chunk = chunk[os.write(STDOUT, chunk) :]
+                    except OSError:
+                        os._exit(1)  # nobody is left to read what else there may be
+        self._writing = False
 
 
-async def serve_batches(name: str, *, concurrent: int = CONCURRENT) -> None:
-    """Read batches until standard input ends; several may be under way at once."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    loop, gate = asyncio.get_running_loop(), asyncio.Semaphore(concurrent)
-    lines: asyncio.Queue[bytes] = asyncio.Queue()
-    output: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+class _Batch:
+    """The probes of one line, and their outcomes in order."""
 
-    def reader() -> None:
-        for line in sys.stdin.buffer:
-            loop.call_soon_threadsafe(lines.put_nowait, line)
-        loop.call_soon_threadsafe(lines.put_nowait, b"")
+    def __init__(self, head: dict[str, Any], probes: list[dict[str, Any]]) -> None:
+        self.head = head
+        self.probes = probes
+        self.left = len(probes)
+        self.outcomes: list[dict[str, Any] | None] = [None] * self.left
 
-    def writer() -> None:  # a slow reader at the other end must not stop the clocks of running probes
-        while (message := output.get()) is not None:
-            try:
-                sys.stdout.buffer.write(json.dumps(message).encode() + b"\n")
-                sys.stdout.buffer.flush()
-            except OSError:
-                os._exit(1)  # nobody is left to read what else there may be
-
-    async def answer(line: bytes) -> None:
-        output.put(await batch(line, name, gate))
-
-    threading.Thread(target=reader, daemon=True).start()
-    writing = threading.Thread(target=writer, daemon=True)
-    writing.start()
-    output.put({"v": VERSION, "hello": name, "python": ".".join(map(str, sys.version_info[:3]))})
-    running: set[asyncio.Task[None]] = set()
-    while line := await lines.get():
-        task = loop.create_task(answer(line))
-        running.add(task)
-        task.add_done_callback(running.discard)
-    await asyncio.gather(*running)
-    output.put(None)
-    await loop.run_in_executor(None, writing.join)
+    def answer(self) -> dict[str, Any]:
+        """The line that tells them."""
+        return {**self.head, "outcomes": self.outcomes}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
 import socket
 import struct
-from pathlib import Path
 
 from .shot import Ended, Infra, Shot, exchange
 
@@ -16,7 +14,7 @@ RCODES = (
     *("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"),
     *("YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE"),
 )
-RESOLV_CONF, HOSTS, PORT = Path("/etc/resolv.conf"), Path("/etc/hosts"), 53
+RESOLV_CONF, HOSTS, PORT = "/etc/resolv.conf", "/etc/hosts", 53
 RECORDS = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33}
 
 
@@ -82,7 +80,8 @@ def answers(data: bytes) -> list[tuple[int, str]]:
         kind, _, _, length = struct.unpack_from("!HHIH", data, at)
         at += 10
         if kind in (RECORDS["A"], RECORDS["AAAA"]):
-            found.append((kind, str(ipaddress.ip_address(data[at : at + length]))))
+            family = socket.AF_INET if kind == RECORDS["A"] else socket.AF_INET6
+            found.append((kind, socket.inet_ntop(family, data[at : at + length])))
         elif kind in (RECORDS["CNAME"], RECORDS["NS"], RECORDS["PTR"]):
             found.append((kind, name(at)[0]))
         else:
@@ -91,10 +90,24 @@ def answers(data: bytes) -> list[tuple[int, str]]:
     return found
 
 
+def canonical(text: str) -> str:
+    """An address as it is written shortest, with its zone, if any; nothing where the text is none."""
+    address, percent, zone = text.partition("%")
+    for family in (socket.AF_INET6,) if percent else (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a zero byte in it
+            return socket.inet_ntop(family, socket.inet_pton(family, address)) + percent + zone
+    return ""
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib costs an agent its start
+        return file.read()
+
+
 def resolver() -> tuple[str, list[str]]:
     """The first name server and the search list of ``/etc/resolv.conf``."""
     server, search = "127.0.0.1", []
-    for line in reversed(RESOLV_CONF.read_text(encoding="utf-8").splitlines()):
+    for line in reversed(_text(RESOLV_CONF).splitlines()):
         words = line.split()
         if len(words) > 1 and words[0] == "nameserver":
             server = words[1]
@@ -106,7 +119,7 @@ def resolver() -> tuple[str, list[str]]:
 def hosts(name: str) -> str:
     """The address ``/etc/hosts`` gives a name, or nothing."""
     with contextlib.suppress(OSError):
-        for line in HOSTS.read_text(encoding="utf-8").splitlines():
+        for line in _text(HOSTS).splitlines():
             words = line.partition("#")[0].split()
             if name.rstrip(".") in words[1:]:
                 return words[0]
@@ -119,8 +132,8 @@ async def resolve(shot: Shot, host: str) -> str:
     The C library would hide REFUSED behind EAI_AGAIN and cannot be interrupted. A name is asked for as it
     is written; only one without any dot, or of a probe that asks for it, is looked up in the search list.
     """
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.ip_address(host))
+    if address := canonical(host):
+        return address
     if address := hosts(host):
         return address
     server, search = resolver()
@@ -135,8 +148,8 @@ async def resolve(shot: Shot, host: str) -> str:
                 text = f"resolving {name} at {server}: {error}"
                 raise OSError(error.errno or errno.ETIMEDOUT, text) from None
             for text in found:
-                with contextlib.suppress(ValueError):
-                    return str(ipaddress.ip_address(text))
+                if address := canonical(text):
+                    return address
             if rcode != "NOERROR":
                 break
         if rcode not in ("NOERROR", "NXDOMAIN"):

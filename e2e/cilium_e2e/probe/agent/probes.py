@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
-import ipaddress
 import os
 import socket
 import struct
 
 from . import BANNER
-from .names import resolve
+from .loop import READ, WRITE, ready_fd
+from .names import canonical, resolve
 from .shot import Ended, Infra, Shot, exchange, receive, send
 
 # The socket module does not name this in every Python version.
@@ -26,9 +25,7 @@ def named(line: bytes) -> str | None:
 
 def seen(text: str) -> str:
     """The address an agent says it was asked from; nothing where that is no address."""
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.ip_address(text))
-    return ""
+    return canonical(text)
 
 
 def introduced(shot: Shot, line: bytes) -> str | None:
@@ -86,21 +83,23 @@ async def stream(shot: Shot, proto: int = socket.IPPROTO_TCP) -> None:
 
 
 async def echo(shot: Shot, sock: socket.socket, size: int) -> None:
-    """Send random bytes and expect the same ones back."""
+    """Send random bytes and expect the same ones back, both at once: neither end holds all of them."""
     payload, back = os.urandom(size), bytearray()
-    writer = asyncio.ensure_future(send(sock, b"ECHO %d\n" % size + payload, shot.deadline))
-    try:
-        while len(back) < size:
-            data = await receive(sock, shot.deadline)
+    rest = memoryview(b"ECHO %d\n" % size + payload)
+    while len(back) < size:
+        stuck = True
+        with contextlib.suppress(BlockingIOError):
+            while rest:
+                rest = rest[sock.send(rest) :]
+                stuck = False
+        with contextlib.suppress(BlockingIOError):
+            data = sock.recv(65536)
             if not data:
                 raise Ended("reset", f"closed after {len(back)} of {size} bytes")
             back += data
-    except TimeoutError:
-        raise TimeoutError(f"{len(back)} of {size} bytes came back") from None
-    finally:
-        writer.cancel()
-        with contextlib.suppress(asyncio.CancelledError, OSError):
-            await writer
+            stuck = False
+        if stuck and await ready_fd(sock.fileno(), shot.deadline, READ | WRITE if rest else READ):
+            raise TimeoutError(f"{len(back)} of {size} bytes came back")
     if back != payload:
         raise Infra("the payload came back changed")
 

@@ -15,20 +15,25 @@ abstract Unix socket, so that a readiness check is no flow and no policy can mak
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
-import http
 import json
 import socket
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
 
 from . import BANNER
+from .door import door
+from .loop import Loop, complain, ready
+from .shot import receive, send
 from .zone import Zone
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing it costs as much as a batch does
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
+
 IDLE_S = 60.0
+EXHAUSTED_S = 0.05
 LIMIT = 65536
 # The socket module does not name these in every Python version.
 IP_PKTINFO, IPPROTO_SCTP = 8, 132
@@ -67,57 +72,48 @@ class Responder:
         """Who answers, and from which address it was asked."""
         return f"{BANNER} {self.name} {address}".encode()
 
-    async def stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def stream(self, peer: Peer) -> None:
         """One TCP or SCTP connection."""
-        with contextlib.suppress(OSError, ValueError, asyncio.TimeoutError, asyncio.IncompleteReadError):
-            writer.write(self.line(asking(writer)) + b"\n")
-            while line := await asyncio.wait_for(reader.readline(), IDLE_S):
-                words = line.split()
-                if words[:1] != [b"ECHO"]:
-                    continue
-                left = int(words[1])
-                while left:
-                    data = await asyncio.wait_for(reader.read(min(left, LIMIT)), IDLE_S)
-                    if not data:
-                        return
-                    left -= len(data)
-                    writer.write(data)
-                    await asyncio.wait_for(writer.drain(), IDLE_S)
-        writer.close()
+        await peer.send(self.line(peer.address) + b"\n")
+        while line := await peer.line():
+            words = line.split()
+            if words[:1] != [b"ECHO"]:
+                continue
+            left = int(words[1])
+            while left:
+                data = await peer.some(left)
+                if not data:
+                    return
+                left -= len(data)
+                await peer.send(data)
 
-    async def http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def http(self, peer: Peer) -> None:
         """One HTTP request; the connection is closed after it."""
-        errors = (OSError, ValueError, IndexError, asyncio.TimeoutError, asyncio.IncompleteReadError)
-        with contextlib.suppress(*errors, asyncio.LimitOverrunError):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), IDLE_S)
-            first, *rest = head.decode("latin-1").rstrip().split("\r\n")
-            method, path = first.split(" ")[:2]
-            headers = {
-                key.strip().lower(): value.strip() for key, _, value in (x.partition(":") for x in rest)
-            }
-            await asyncio.wait_for(
-                reader.readexactly(min(int(headers.get("content-length", 0)), LIMIT)), IDLE_S
-            )
-            status, body, kind = 200, self.name + "\n", "text/plain"
-            if path.startswith("/status/"):
-                status = int(path.split("/")[2][:3])
-            elif path.split("?")[0] == "/echo":
-                echo = {"agent": self.name, "method": method, "path": path, "headers": headers}
-                body, kind = json.dumps(echo) + "\n", "application/json"
-            with contextlib.suppress(ValueError):
-                status = http.HTTPStatus(status)
-            phrase = getattr(status, "phrase", "Status")
-            lines = [
-                f"HTTP/1.1 {int(status)} {phrase}",
-                f"content-type: {kind}",
-                f"content-length: {len(body.encode())}",
-                f"x-agent: {self.name}",
-                f"x-seen-from: {asking(writer)}",
-                "connection: close",
-            ]
-            writer.write(("\r\n".join([*lines, "", ""]) + ("" if method == "HEAD" else body)).encode())
-            await asyncio.wait_for(writer.drain(), IDLE_S)
-        writer.close()
+        head = await peer.until(b"\r\n\r\n")
+        first, *rest = head.decode("latin-1").rstrip().split("\r\n")
+        method, path = first.split(" ")[:2]
+        headers = {key.strip().lower(): value.strip() for key, _, value in (x.partition(":") for x in rest)}
+        left = min(int(headers.get("content-length", 0)), LIMIT)
+        while left > 0:
+            data = await peer.some(left)
+            if not data:
+                return
+            left -= len(data)
+        status, body, kind = 200, self.name + "\n", "text/plain"
+        if path.startswith("/status/"):
+            status = int(path.split("/")[2][:3])
+        elif path.split("?")[0] == "/echo":
+            echo = {"agent": self.name, "method": method, "path": path, "headers": headers}
+            body, kind = json.dumps(echo) + "\n", "application/json"
+        lines = [
+            f"HTTP/1.1 {status} {phrase(status)}",
+            f"content-type: {kind}",
+            f"content-length: {len(body.encode())}",
+            f"x-agent: {self.name}",
+            f"x-seen-from: {peer.address}",
+            "connection: close",
+        ]
+        await peer.send(("\r\n".join([*lines, "", ""]) + ("" if method == "HEAD" else body)).encode())
 
     def echo(self, data: bytes, address: str) -> bytes:
         """The answer to a datagram from an address."""
@@ -125,10 +121,61 @@ class Responder:
         return b" ".join([self.line(address), *first.split()[1:2]]) + b"\n" + rest
 
 
-def asking(writer: asyncio.StreamWriter) -> str:
-    """The address at the other end; nothing where it has gone already."""
-    peer = writer.get_extra_info("peername")
-    return plain(peer[0]) if peer else ""
+class Peer:
+    """A connection, and the address at its other end.
+
+    Its reads and writes raise OSError where the peer is gone or silent for too long.
+    """
+
+    def __init__(self, sock: socket.socket, address: str) -> None:
+        self.sock = sock
+        self.address = plain(address)
+        self._read = bytearray()
+
+    async def until(self, end: bytes) -> bytes:
+        """What comes until these bytes, with them; ValueError where they do not come in time."""
+        while (at := self._read.find(end)) < 0:
+            if len(self._read) > LIMIT or not await self._more():
+                raise ValueError(f"no {end!r} in {len(self._read)} bytes")
+        return self._take(at + len(end))
+
+    async def line(self) -> bytes:
+        """The next line; what there is at the end of the stream; ValueError for one without end."""
+        while (at := self._read.find(b"\n")) < 0:
+            if len(self._read) > LIMIT:
+                raise ValueError("a line without end")
+            if not await self._more():
+                return self._take(len(self._read))
+        return self._take(at + 1)
+
+    async def some(self, most: int) -> bytes:
+        """What is there, as soon as something is; nothing at the end of the stream."""
+        if not self._read:
+            await self._more()
+        return self._take(min(most, LIMIT))
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it."""
+        await send(self.sock, data, time.monotonic() + IDLE_S)
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._read[:size])
+        del self._read[:size]
+        return taken
+
+    async def _more(self) -> bool:
+        data = await receive(self.sock, time.monotonic() + IDLE_S, LIMIT)
+        self._read += data
+        return bool(data)
+
+
+def phrase(status: int) -> str:
+    """A status code's words."""
+    from http import HTTPStatus  # noqa: PLC0415 - only who asks by HTTP pays for it
+
+    with contextlib.suppress(ValueError):
+        return HTTPStatus(status).phrase
+    return "Status"
 
 
 def plain(address: str) -> str:
@@ -154,12 +201,60 @@ def own(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
     return level, kind, data[:16] + bytes(4)  # struct in6_pktinfo: address, interface
 
 
-def door(name: str) -> str:
-    """The abstract address that says: all ports are open."""
-    return f"\0cilium-e2e-agent/{name}"
+async def attend(answer: Callable[[Peer], Coroutine[Any, Any, None]], peer: Peer) -> None:
+    """One connection, to its end."""
+    with peer.sock:
+        try:
+            await answer(peer)
+        except (OSError, ValueError, IndexError):
+            return  # the peer's doing
+        except Exception as error:  # noqa: BLE001 - whatever it is, others are waiting for answers
+            complain(error)
 
 
-async def serve(
+async def accept(
+    loop: Loop, listener: socket.socket, answer: Callable[[Peer], Coroutine[Any, Any, None]]
+) -> None:
+    """Attend to whoever connects."""
+    while True:
+        await ready(listener)
+        try:
+            while True:
+                sock, address = listener.accept()
+                sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+                if sock.proto == socket.IPPROTO_TCP:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                loop.spawn(attend(answer, Peer(sock, address[0])))
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                complain(error)
+                time.sleep(EXHAUSTED_S)  # noqa: ASYNC251 - everybody waits, or this would be asked for ever
+
+
+async def answer_datagrams(sock: socket.socket, answer: Callable[[bytes, str], bytes | None]) -> None:
+    """Answer whatever arrives."""
+    while True:
+        await ready(sock)
+        datagrams(sock, answer)
+
+
+async def open_door(name: str) -> None:
+    """Say that all ports are open, for as long as the agent serves."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind(door(name))
+        sock.listen(16)
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        print(f"{name} is ready", flush=True)  # noqa: T201 - the container's log
+        while True:
+            await ready(sock)
+            # Taken, though nothing is said: in a full queue whoever asks would wait for ever.
+            with contextlib.suppress(OSError):
+                sock.accept()[0].close()
+
+
+def serve(
     name: str,
     *,
     tcp: Sequence[int],
@@ -170,7 +265,7 @@ async def serve(
     zone: Zone | None = None,
 ) -> None:
     """Open every port, then the door, then answer until the process is ended."""
-    responder, loop, servers = Responder(name), asyncio.get_running_loop(), []
+    responder, loop = Responder(name), Loop()
     known = zone or Zone({})
     streams: list[tuple[Sequence[int], int, Any]] = [
         (tcp, socket.IPPROTO_TCP, responder.stream),
@@ -183,35 +278,16 @@ async def serve(
 
     for family in (socket.AF_INET, socket.AF_INET6):
         for ports, proto, answer in streams:
-            socks = [listen(family, socket.SOCK_STREAM, proto, port) for port in ports]
-            servers += [await asyncio.start_server(answer, sock=s, backlog=4096) for s in socks if s]
+            for port in ports:
+                if (sock := listen(family, socket.SOCK_STREAM, proto, port)) is not None:
+                    sock.listen(4096)
+                    loop.spawn(accept(loop, sock, answer))
         for port in [*udp, *dns]:
             if (sock := listen(family, socket.SOCK_DGRAM, 0, port)) is not None:
                 if family == socket.AF_INET:
                     sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
                 else:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-                answer_to = names if port in dns else responder.echo
-                loop.add_reader(sock.fileno(), datagrams, sock, answer_to)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.bind(door(name))
-        sock.listen(16)
-        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
-        print(f"{name} is ready", flush=True)  # noqa: T201 - the container's log
-        while True:
-            # Taken, though nothing is said: in a full queue whoever asks would wait for ever.
-            visitor, _ = await loop.sock_accept(sock)
-            visitor.close()
-
-
-def ready(name: str, *, timeout_s: float) -> int:
-    """0 as soon as the door is open, 1 if it is not within the time."""
-    end = time.monotonic() + timeout_s
-    while True:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(max(0.02, end - time.monotonic()))
-            sock.connect(door(name))
-            return 0
-        if time.monotonic() >= end:
-            return 1
-        time.sleep(0.02)
+                loop.spawn(answer_datagrams(sock, names if port in dns else responder.echo))
+    loop.spawn(open_door(name))
+    loop.run()

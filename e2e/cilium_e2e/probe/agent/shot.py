@@ -7,21 +7,25 @@ that came in time is seen even on a starved processor.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 import socket
 import struct
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+
+from .loop import ready
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing it costs as much as a batch does
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 RETRANSMIT_S = 0.2
 # The socket module does not name these in every Python version.
 IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE = 11, 25, 0x2000
-
-T = TypeVar("T")
 
 
 class Infra(Exception):
@@ -105,25 +109,6 @@ class Shot:
                     raise TimeoutError("no answer to the connection request")
             stack.pop_all()
             return sock
-
-
-async def ready(sock: socket.socket, deadline: float, *, write: bool = False) -> bool:
-    """Wait until the socket is ready or the deadline has passed, and say whether it has."""
-    loop = asyncio.get_running_loop()
-    future = loop.create_future()
-
-    def wake() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    (loop.add_writer if write else loop.add_reader)(sock.fileno(), wake)
-    timer = loop.call_at(deadline, wake)
-    try:
-        await future
-    finally:
-        timer.cancel()
-        (loop.remove_writer if write else loop.remove_reader)(sock.fileno())
-    return time.monotonic() >= deadline
 
 
 async def receive(sock: socket.socket, deadline: float, size: int = 65536) -> bytes:
