@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -478,7 +480,9 @@ class TestStreams:
             transport.exec(POD, container="main", command=["ls", "-l"])
         assert caught.value.status == status
         asked = server.requests(path)[0]
-        assert asked.path.count("command=") == 2
+        query = parse_qs(urlsplit(asked.path).query)
+        assert query.pop("command") == ["ls", "-l"]
+        assert query == {name: ["true"] for name in ("stdin", "stdout", "stderr")} | {"container": ["main"]}
         assert asked.headers["Authorization"] == "Bearer secret"
 
     def test_a_refused_forward_is_typed(self, server: ApiServer, transport: LiveTransport) -> None:
@@ -487,6 +491,28 @@ class TestStreams:
         with pytest.raises(KubeError) as caught:
             transport.connect(POD, port=4245)
         assert caught.value.status == 404
+        (asked,) = server.requests(path)
+        assert parse_qs(urlsplit(asked.path).query) == {"ports": ["4245"]}
+        assert asked.headers["Authorization"] == "Bearer secret"
+
+    def test_no_stream_brings_in_the_generated_api(self, tmp_path: Path) -> None:
+        """It takes more than a second to import, in each worker, while everybody waits for the first exec."""
+        config = kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1")
+        script = f"""
+import contextlib, pathlib, sys
+from cilium_e2e.kube.live import LiveTransport
+from cilium_e2e.model import KubeError, Ref
+transport = LiveTransport(pathlib.Path({str(config)!r}))
+pod = Ref("v1", "Pod", "a", "default")
+run = lambda: transport.exec(pod, container="main", command=["ls"])
+forward = lambda: transport.connect(pod, port=1)
+for call in (run, forward):
+    with contextlib.suppress(KubeError):
+        call()
+print([name for name in sys.modules if name.startswith("kubernetes.client.api.")])
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]", done.stderr
 
     @pytest.mark.parametrize("call", ["exec", "connect"])
     def test_no_answer_is_status_0(self, tmp_path: Path, call: str) -> None:
