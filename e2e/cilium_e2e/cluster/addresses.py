@@ -2,12 +2,14 @@
 
 The sources of a matrix ask at once, and for the same targets. Each must have an address as it is after it
 asked, because a pod may be another one than a moment ago; but a look that begins after several have asked is
-fresh for them all. So whoever asks while one is under way joins the next.
+fresh for them all. So whoever asks while one is under way joins the next, and whoever is first waits a moment
+for the others: without that moment it would look alone, and all others would wait for two looks.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ from cilium_e2e.model import ClusterInfo, ClusterStateError, KubeError, Object, 
 
 # A list of a small namespace costs the API server about what one object does.
 _LISTED_FROM = 2
+GATHER_S = 0.003
+"""What the threads of a round take to be started."""
 
 
 @dataclass(slots=True)
@@ -37,10 +41,12 @@ class Addresses:
     Args:
         kube: the cluster's API.
         info: gives nodes and agents outside.
+        gather_s: how long whoever is first waits for others to join, in seconds.
     """
 
-    def __init__(self, kube: Kube, info: ClusterInfo) -> None:
+    def __init__(self, kube: Kube, info: ClusterInfo, *, gather_s: float = 0.0) -> None:
         self._kube = kube
+        self._gather_s = gather_s
         self._fixed = {Target.node(node.name): node.ips for node in info.nodes}
         self._fixed |= {Target.world(agent.name): agent.ips for agent in info.world}
         self._lock = threading.Lock()
@@ -58,6 +64,8 @@ class Addresses:
             return look.found
         try:
             with self._turn:
+                if self._gather_s:
+                    time.sleep(self._gather_s)
                 self._begin(look)
                 look.found = self._look(look.targets)
         finally:

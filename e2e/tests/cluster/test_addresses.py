@@ -148,6 +148,14 @@ def test_who_asks_meanwhile_joins_the_next_look_and_not_the_one_under_way() -> N
     assert len(api.calls) == 2, "one look for the first, and one for all others"
 
 
+def test_who_asks_a_moment_after_the_first_joins_the_first_look(api: MemoryTransport) -> None:
+    addresses = Addresses(Kube(api, clock=api.clock), INFO, gather_s=2.0)
+    with ThreadPoolExecutor(5) as pool:
+        asked = [pool.submit(addresses.look_up, [A, B]) for _ in range(5)]
+        assert {one.result(10.0)[A] for one in asked} == {"10.0.0.1"}
+    assert api.calls == [("list", "Pod ns/")]
+
+
 def test_a_look_that_breaks_is_an_error_for_all_who_waited() -> None:
     with under_way() as (api, addresses, pool, first):
         later = [pool.submit(addresses.look_up, [A, B]) for _ in range(2)]

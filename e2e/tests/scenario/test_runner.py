@@ -123,6 +123,20 @@ def test_the_control_s_times_are_kept(bench):
     assert {check.probe.timeout_s for check in matrix if check.expected == "connected"} == {1.0}
 
 
+def test_a_faster_answer_than_the_control_s_counts_from_then_on(bench):
+    """Agents that were just started are slow; no later denial is to be awaited by that."""
+    took = [0.2]
+    bench.cluster.faults.append(lambda probe, outcome: dataclasses.replace(outcome, elapsed_s=took[0]))
+    bench.run(f"name: one\npolicies: [{ONLY_B}]")
+    slow = [check for check in bench.lab.evidence.checks[CELLS:] if check.expected == "denied"]
+    assert {check.probe.timeout_s for check in slow} == {1.0}
+    took[0] = 0.002
+    bench.run(f"name: two\npolicies: [{ONLY_B}]\n---\nname: three\npolicies: [{DENY}]")
+    fast = bench.lab.evidence.checks[-CELLS:]
+    told = {check.probe.timeout_s for check in fast if check.expected == "denied"}
+    assert 0.5 in told, "what has been answered at once since then"
+
+
 def test_policies_are_proven_enforced_and_proven_gone(bench):
     bench.run(f"name: deny\npolicies: [{DENY}]")
     assert bench.policies == []
