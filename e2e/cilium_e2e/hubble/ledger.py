@@ -52,16 +52,18 @@ class Reading:
         live: whether it follows.
         began_s: when it began.
         since_s: the time from which on flows are asked for.
-        seen: the nodes it has brought something of.
         doubted: the nodes that only a look at history can speak for, because the live stream had a hole.
+        owed: the nodes of which a live stream must bring what the one before it has not.
+        seen: the nodes it has brought something of.
     """
 
     before: dict[str, float]
     live: bool
     began_s: float
     since_s: float
-    seen: set[str] = field(default_factory=set)
     doubted: frozenset[str] = frozenset()
+    owed: frozenset[str] = frozenset()
+    seen: set[str] = field(default_factory=set)
 
 
 class _Kept:
@@ -118,13 +120,14 @@ class Ledger:
         """A new reading; relay is to be asked for everything since its ``since_s``."""
         before = {**self.heard, **self._suspects}
         expected = [self._name(node) for node in self.expected] or list(before)
+        owed = frozenset(gap.node for gap in self._awaited) if live else frozenset()
         if live:
-            for gap in self._awaited:  # what the old stream has not brought the new one must
+            for gap in self._awaited:
                 before[gap.node] = min(before.get(gap.node, gap.start_s), gap.start_s)
         before = {node: time_s for node, time_s in before.items() if node in expected}
         since_s = min((before.get(node, self.start_s) for node in expected), default=self.start_s)
         # Two goroutines of an agent hand events over; theirs can be out of order by a moment.
-        reading = Reading(before, live, now_s, since_s - 0.1, doubted=frozenset(self._suspects))
+        reading = Reading(before, live, now_s, since_s - 0.1, frozenset(self._suspects), owed)
         if live:
             self._live, self._live_heard = reading, {}
         return reading
@@ -142,6 +145,10 @@ class Ledger:
         if node not in reading.seen:
             reading.seen.add(node)
             before = reading.before.get(node)
+            if before is not None and reading.live and node not in reading.doubted | reading.owed:
+                # Relay may be connected to a node only later than to whoever asks: looks at history have
+                # brought what was up to then.
+                before = max(before, self.heard.get(node, before))
             if before is not None and time_s > before:
                 self._missing(reading, Gap(node, before, time_s, "its history does not reach back"))
         if reading is self._live:
@@ -184,6 +191,10 @@ class Ledger:
         """The nodes from which older flows than ``time_s`` can still come."""
         names = ((node, self._name(node)) for node in self.expected)
         return [node for node, name in names if self.heard.get(name, 0.0) <= time_s or name in self._suspects]
+
+    def unfollowed(self, time_s: float) -> list[str]:
+        """The nodes of which the live stream has brought nothing newer than ``time_s``."""
+        return [node for node in self.expected if self._live_heard.get(self._name(node), 0.0) <= time_s]
 
     def lagging(self, time_s: float) -> list[str]:
         """The nodes of which only the live stream can bring flows older than ``time_s`` that are missing."""

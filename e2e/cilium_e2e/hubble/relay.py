@@ -133,6 +133,11 @@ class RelaySource:
         with self._changed:
             return self._ledger.nodes()
 
+    def unfollowed(self, time_s: float) -> list[str]:
+        """See :class:`~cilium_e2e.hubble.reports.Relay`."""
+        with self._changed:
+            return self._ledger.unfollowed(time_s)
+
     def wait_past(self, time_s: float, *, timeout_s: float) -> None:
         """Return once no flow older than ``time_s`` can still arrive.
 

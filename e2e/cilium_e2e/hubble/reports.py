@@ -47,6 +47,14 @@ class Relay(FlowSource, Protocol):
     reconnects: int
     """How often the stream had to be opened anew."""
 
+    def unfollowed(self, time_s: float) -> list[str]:
+        """The nodes of which the stream has brought nothing newer than ``time_s`` itself.
+
+        After a restart of relay or of an agent, relay may be connected to a node much later than whoever
+        asks to relay; until then only looks at its history bring flows, and those reach back but seconds.
+        """
+        ...
+
     def status(self, *, timeout_s: float | None = None) -> RelayStatus:
         """Relay's word on itself."""
         ...

@@ -111,6 +111,21 @@ def test_a_new_stream_must_bring_what_the_old_one_has_not():
     assert (ledger.gaps, ledger.lagging(104.0)) == ([], [])
 
 
+def test_a_stream_that_gets_a_node_late_lacks_only_what_no_history_has_brought():
+    """A restarted relay answers before it is connected to every node."""
+    ledger = ledger_of("a", "b")
+    read(ledger, ("a", 101.0), ("b", 101.0))
+    again = ledger.begin(live=True, now_s=110.0)
+    read(ledger, ("b", 101.0), ("b", 109.0), reading=again)
+    history = ledger.begin(live=False, now_s=120.0)
+    read(ledger, ("a", 101.0), ("a", 119.0), ("b", 109.0), ("b", 119.0), reading=history)
+    ledger.end(history)
+    assert ledger.unfollowed(105.0) == ["a"]
+    read(ledger, ("a", 123.0), ("b", 123.0), reading=again)
+    assert [(gap.node, gap.start_s, gap.end_s) for gap in ledger.gaps] == [("a", 119.0, 123.0)]
+    assert ledger.unfollowed(105.0) == []
+
+
 def test_an_empty_history_is_made_up_for_by_the_live_stream_alone():
     ledger = ledger_of("a")
     live = read(ledger, ("a", 101.0))

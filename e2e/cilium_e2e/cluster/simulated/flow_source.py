@@ -101,6 +101,12 @@ class SimulatedRelay:
             self._look()
             return self._ledger.nodes()
 
+    def unfollowed(self, time_s: float) -> list[str]:
+        """See :class:`~cilium_e2e.hubble.reports.Relay`."""
+        with self._clock.lock:
+            self._drain()
+            return self._ledger.unfollowed(time_s)
+
     def wait_past(self, time_s: float, *, timeout_s: float) -> None:
         """See :class:`~cilium_e2e.model.FlowSource`.
 
