@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cilium_e2e.cluster.addresses import Addresses
+from cilium_e2e.cluster.addresses import GATHER_S, Addresses
 from cilium_e2e.cluster.agents import CiliumAgents
 from cilium_e2e.cluster.enforcement import Enforcement
 from cilium_e2e.cluster.node_console import NodeConsoles
@@ -38,6 +38,9 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.probe import BATCH_COMMAND, CONTAINER, BatchClient
 from cilium_e2e.probe.places import container
+
+if TYPE_CHECKING:
+    from cilium_e2e.cluster.relay_link import RelayLink
 
 _FLOWS_TIMEOUT_S = 30.0
 
@@ -86,14 +89,18 @@ class LiveCluster:
         self.api = Kube(transport, clock=self._clock)
         self.agents = CiliumAgents(self.api, info.cilium_namespace, consoles)
         self._enforcement = Enforcement(self.api, self.agents)
-        self._addresses = Addresses(self.api, info)
+        # Where time is simulated, requests cost none.
+        gather_s = GATHER_S if isinstance(self._clock, SystemClock) else 0.0
+        self._addresses = Addresses(self.api, info, gather_s=gather_s)
         self._probers: dict[Target, BatchClient] = {}
         self._relay: Relay | None = None
+        self._link: RelayLink | None = None
         self._flow_source = flow_source or self._through_relay
         self._lock = threading.Lock()
         self._relay_lock = threading.Lock()
         self._open = ExitStack()
         self._open.callback(transport.close)  # last, and whatever else goes wrong
+        self._open.callback(self.unfollow)
         self._containers = containers
         if containers is not None:
             self._open.callback(containers.close)
@@ -155,14 +162,25 @@ class LiveCluster:
                 self._relay = self._flow_source()
             return self._relay
 
+    def unfollow(self) -> None:
+        """Close the flow stream, if it is open, until it is asked for again; then it starts anew.
+
+        Reading every flow of the cluster takes a worker as much as making the probes does, and so it does
+        relay and the nodes' agents. A simulated stream stays open: it costs nothing.
+        """
+        with self._relay_lock:
+            link, self._link = self._link, None
+            if link is not None:
+                self._relay = None
+                link.close()
+
     def _through_relay(self) -> Relay:
         # With it come gRPC and protobuf, which a simulated cluster never needs.
         from cilium_e2e.cluster.relay_link import RelayLink  # noqa: PLC0415
 
         poke = Poke(self.api, self.agents, [node for node, _ in self._info.host_agents], self.prober)
-        link = RelayLink(self.api, self._info.cilium_namespace, poke=poke)
-        self._open.callback(link.close)
-        return link.source
+        self._link = RelayLink(self.api, self._info.cilium_namespace, poke=poke)
+        return self._link.source
 
     def flows(self, window: TimeWindow, filter: FlowFilter) -> list[Flow]:  # noqa: A002 - Hubble's word
         """See :class:`~cilium_e2e.model.Cluster`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ import pytest
 
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
-from cilium_e2e.model import Backend, BackendUnavailable, ClusterStateError, Target
+from cilium_e2e.model import Backend, BackendUnavailable, Target
 from cilium_e2e.plugin.clusters import CLUSTERS
 from cilium_e2e.plugin.evidence import evidence_of
+from cilium_e2e.plugin.flow_stream import FlowStream, asks_for_flows
 from cilium_e2e.plugin.reporting import on_failure
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
@@ -28,8 +28,7 @@ from cilium_e2e.session.choice import attach
 TCP = 8080
 UDP = 8080
 HTTP = 8081
-_AHEAD_S = 10.0
-"""How long the end of a run waits for a flow stream that is still being opened, in seconds."""
+_STREAM = pytest.StashKey[FlowStream]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,31 +69,14 @@ def handle(pytestconfig: pytest.Config) -> Handle:
 def cluster(handle: Handle, run_options: Options, request: pytest.FixtureRequest) -> Iterator[LiveCluster]:
     """The cluster under test; connections are this worker's own."""
     attached = attach(handle, run_options)
-    asked = any("lab" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    ahead = _relay_ahead(attached, handle) if asked else None
+    stream = request.session.stash[_STREAM] = FlowStream(attached, handle.info)
+    if any(map(asks_for_flows, request.session.items)):
+        stream.open_ahead()
     yield attached
     try:
-        if ahead is not None:
-            ahead.join(_AHEAD_S)
+        stream.close()
     finally:
         attached.close()
-
-
-def _relay_ahead(cluster: LiveCluster, handle: Handle) -> threading.Thread | None:
-    """Open the flow stream while the first test makes its pods: both wait most of the time.
-
-    Whoever needs the stream and finds none opens it then, and fails by what is missing.
-    """
-    if "hubble-relay" not in handle.info.features or handle.info.backend is Backend.SIMULATED:
-        return None
-
-    def open_stream() -> None:
-        with suppress(Exception):
-            cluster.relay()
-
-    thread = threading.Thread(target=open_stream, name="relay ahead", daemon=True)
-    thread.start()
-    return thread
 
 
 if TYPE_CHECKING:  # it brings the engine's client
@@ -136,33 +118,35 @@ def repository(pytestconfig: pytest.Config) -> Repository:
 
 
 @pytest.fixture(scope="session")
-def flow_stream(cluster: LiveCluster, handle: Handle) -> str:
-    """Opens this worker's flow stream before its first probe; why it could not be, or nothing.
-
-    A test that asks for no flow does not fail by a relay that is away. One that does tries again, and fails
-    by what is missing then.
-    """
-    if "hubble-relay" not in handle.info.features:
-        return ""
-    try:
-        cluster.relay()
-    except ClusterStateError as error:
-        return f"no flow stream was open from the start: {error}"
-    return ""
+def flow_stream(cluster: LiveCluster, request: pytest.FixtureRequest) -> FlowStream:
+    """This worker's flow stream."""
+    del cluster  # it brings the stream
+    return request.session.stash[_STREAM]
 
 
 @pytest.fixture
 def lab(
-    cluster: LiveCluster, kube: Kube, handle: Handle, flow_stream: str, request: pytest.FixtureRequest
+    cluster: LiveCluster, kube: Kube, handle: Handle, flow_stream: FlowStream, request: pytest.FixtureRequest
 ) -> Lab:
     """The test's place of work; what is done in it becomes evidence in every report.
 
-    The flow stream is open before it, so that flows can be asked for after any probe.
+    The flow stream is open before it, so that flows can be asked for after any probe; but not for scenarios
+    that ask for none.
     """
     evidence = evidence_of(request.node)
-    if flow_stream:
-        evidence.notes["hubble"] = flow_stream
-    return Lab(cluster, kube, image=handle.agent_image, evidence=evidence, on_failure=on_failure(request))
+    followed = asks_for_flows(request.node)
+    if not followed:
+        flow_stream.rest()
+    elif why := flow_stream.open():
+        evidence.notes["hubble"] = why
+    return Lab(
+        cluster,
+        kube,
+        image=handle.agent_image,
+        evidence=evidence,
+        on_failure=on_failure(request),
+        follow=None if followed else flow_stream.open,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -161,6 +161,8 @@ class Cases(pytest.Module):
 class CaseItem(pytest.Function):
     """One random case."""
 
+    asks_for_flows = False
+
     @classmethod
     def of(cls, parent: Cases, seed: int, index: int) -> CaseItem:
         """The test of a case."""

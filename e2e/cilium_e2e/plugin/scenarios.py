@@ -83,6 +83,7 @@ class ScenarioItem(pytest.Function):
     """One scenario."""
 
     scenario: Scenario
+    asks_for_flows: bool
 
     @classmethod
     def of(cls, parent: ScenarioFile, scenario: Scenario) -> ScenarioItem:
@@ -95,6 +96,7 @@ class ScenarioItem(pytest.Function):
         test.__doc__ = scenario.description or scenario.name
         item: ScenarioItem = cls.from_parent(parent, name=scenario.name, callobj=test)
         item.scenario = scenario
+        item.asks_for_flows = scenario.asks_for_flows
         if scenario.requires:
             item.add_marker(pytest.mark.requires(*scenario.requires))
         if scenario.tags:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,7 @@ def _scenario(data: Any, source: Source) -> Scenario:
     every_flow = data.get("flows", "wished") == "every"
     if every_flow:
         _witnessed(every, source)
-    if every_flow or any(row.flow is not None for step in every for row in step.expect):
-        requires.append("hubble-relay")
-    return Scenario(
+    scenario = Scenario(
         name=data["name"],
         description=data.get("description", ""),
         workload=workload,
@@ -90,11 +89,13 @@ def _scenario(data: Any, source: Source) -> Scenario:
         isolated=isolated,
         tier=Tier(data.get("tier", "quick")),
         tags=tuple(data.get("tags", ())),
-        requires=tuple(dict.fromkeys(requires)),
         every_flow=every_flow,
         file=source.name,
         line=source.line(()),
     )
+    if scenario.asks_for_flows:
+        requires.append("hubble-relay")
+    return replace(scenario, requires=tuple(dict.fromkeys(requires)))
 
 
 def _witnessed(steps: tuple[Step, ...], source: Source) -> None:

@@ -34,6 +34,7 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.scenario.judgement import CONVERGE_S, HOLD_ROUNDS, Check, Judged, Judgement, judge, require
 from cilium_e2e.scenario.policies import enforce_all
+from cilium_e2e.scenario.seen import Seen
 from cilium_e2e.scenario.workload import remove
 
 ALL_FLOWS = FlowFilter()
@@ -66,6 +67,7 @@ class Lab:
         image: the agents' image.
         evidence: what the test leaves behind.
         on_failure: called with what ends a block with policies in force early, before they are removed.
+        follow: opens the flow stream, and says why it could not; None where it is open from the start.
     """
 
     def __init__(
@@ -76,12 +78,14 @@ class Lab:
         image: str,
         evidence: Evidence | None = None,
         on_failure: Callable[[BaseException], None] = lambda _: None,
+        follow: Callable[[], str] | None = None,
     ) -> None:
         self.cluster = cluster
         self.kube = kube
         self.image = image
         self.evidence = evidence if evidence is not None else Evidence()
         self._on_failure = on_failure
+        self.follow = follow
         self.in_force_now: list[InForce] = []
         """What explains a failure; whoever puts policies into force by other means adds to it."""
         self._since_s = cluster.clock.time()
@@ -310,14 +314,24 @@ class Lab:
         """Have the cluster's state captured: to be called before anything of it is undone."""
         self._on_failure(error)
 
-    def seen(self, judgement: Judgement) -> list[Flow] | str:
-        """Flows that explain a failure, or why there are none: that must not hide the failure itself."""
+    def seen(self, judgement: Judgement) -> Seen:
+        """Flows that explain failures, or why there are none: that must not hide the failures themselves.
+
+        Where no flow stream was open, what failed is asked once more with one; the first outcome stands.
+        """
         if "hubble-relay" not in self.cluster.info.features:
-            return "no flows: the release has no Hubble relay"
+            return Seen(lack="no flows: the release has no Hubble relay")
         try:
-            return self.cluster.flows(self._window(judgement), ALL_FLOWS)
+            if self.follow is None:
+                return Seen(self.cluster.flows(self._window(judgement), ALL_FLOWS))
+            if why := self.follow():
+                return Seen(lack=why)
+            checks = [entry.check for entry in judgement.failures]
+            again = judge(self.cluster, checks, converge_s=0.0, hold=0)
+            outcomes = {entry.check.probe.id: entry.outcome for entry in again.judged}
+            return Seen(self.cluster.flows(self._window(again), ALL_FLOWS), again=outcomes)
         except ClusterStateError as error:
-            return f"no flows: {error}"
+            return Seen(lack=f"no flows: {error}")
 
     @contextmanager
     def _explained(self, *, flows: bool = False) -> Iterator[None]:
@@ -350,9 +364,7 @@ class Lab:
                 hint="Inside of in_force, only leaving the block removes its policies.",
             )
 
-    def explain(
-        self, entry: Judged, seen: list[Flow] | str, oracle: Mapping[str, str] = MappingProxyType({})
-    ) -> str:
+    def explain(self, entry: Judged, seen: Seen, oracle: Mapping[str, str] = MappingProxyType({})) -> str:
         """The policies in force, the oracle's word and the flows of a probe, a line each.
 
         Args:
@@ -363,14 +375,6 @@ class Lab:
         lines = [str(held.proof) for held in self.in_force_now]
         if saying := oracle.get(entry.check.probe.id):
             lines.append(f"the oracle says {saying}")
-        if isinstance(seen, str):
-            return "\n".join([*lines, seen])
-        mine = evidence(seen, entry.outcome, entry.check.probe)
+        mine = seen.of(entry)
         self.evidence.flows += mine
-        lines += [f"flow: {flow}" for flow in mine[-_MOST_FLOWS:]]
-        return "\n".join(
-            lines if mine else [*lines, f"no flow of this probe among the {len(seen)} of its time"]
-        )
-
-
-_MOST_FLOWS = 6
+        return "\n".join([*lines, *seen.lines(entry, mine)])

@@ -175,6 +175,11 @@ class Scenario:
         """``file:line``."""
         return f"{self.file}:{self.line}"
 
+    @property
+    def asks_for_flows(self) -> bool:
+        """Whether it passes only with flows of its probes."""
+        return self.every_flow or any(row.flow is not None for step in self.steps for row in step.expect)
+
 
 def is_denial(outcome: Expectation) -> bool:
     """Whether an outcome is a policy's doing, so that it needs a positive control."""

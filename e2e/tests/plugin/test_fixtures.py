@@ -32,6 +32,12 @@ class FakeCluster:
                 raise ClusterStateError("expected a running pod with k8s-app=hubble-relay, found none")
             self.open = True
 
+    def unfollow(self):
+        with self.lock:
+            if self.open:
+                self.log.append("unfollowed")
+            self.open = False
+
     def close(self):
         self.log.append("closed")
 
@@ -144,6 +150,38 @@ def test_lab(cluster, lab, number):
     }
 """)
     nested.run().assert_outcomes(passed=2)
+
+
+def test_the_flow_stream_rests_while_tests_ask_for_no_flows(nested, log, monkeypatch):
+    """As scenarios say of themselves; what fails there opens it again, to be explained."""
+    monkeypatch.syspath_prepend(nested.pytester.path)
+    (nested.pytester.path / "silent.py").write_text("""
+import pytest
+
+class Item(pytest.Function):
+    asks_for_flows = False
+
+def pytest_pycollect_makeitem(collector, name, obj):
+    if name.startswith("test_asks_not"):
+        return Item.from_parent(collector, name=name)
+""")
+    nested.tests("""
+def test_asks(cluster, lab):
+    assert cluster.log == ["stream"]
+    assert lab.follow is None
+
+def test_asks_not(cluster, lab):
+    assert cluster.log == ["stream", "unfollowed"]
+
+def test_asks_not_either(cluster, lab):
+    assert cluster.log == ["stream", "unfollowed"]
+    assert lab.follow() == ""
+    assert cluster.log == ["stream", "unfollowed", "stream"]
+
+def test_asks_again(cluster, lab):
+    assert cluster.log == ["stream", "unfollowed", "stream"]
+""")
+    nested.run("-p", "silent").assert_outcomes(passed=4)
 
 
 def test_a_release_without_relay_has_no_stream(nested, log):

@@ -145,6 +145,46 @@ def test_missing_flows_hide_no_failure(lab, cluster, features, seen, told):
     assert lab.evidence.flows == []
 
 
+@pytest.fixture
+def unfollowed(lab):
+    """A lab whose flow stream is not open; gives how often it was opened."""
+    opened = []
+
+    def follow():
+        opened.append(True)
+        return ""
+
+    lab.follow = follow
+    return opened
+
+
+def test_without_a_flow_stream_what_failed_is_asked_once_more_with_one(lab, cluster, unfollowed):
+    cluster.kinds, cluster.seen = {8081: UP}, [flow()]
+    cluster.features = frozenset({"hubble-relay"})
+    with pytest.raises(AssertionError) as caught:
+        lab.judge([check(), check(port=8081)], converge_s=1.0)
+    assert str(caught.value).splitlines()[2:] == [
+        "  x/frontend → x/demo:8080/TCP: expected connected, seen timeout after 0.010 s",
+        "    asked once more with a flow stream open: timeout after 0.010 s",
+        f"    flow: {flow()}",
+    ]
+    assert unfollowed == [True]
+    assert [entry.met for entry in lab.evidence.checks] == [False, True], "the first outcome stands"
+
+
+def test_a_flow_stream_that_cannot_be_opened_hides_no_failure(lab, cluster):
+    cluster.kinds, cluster.features = {}, frozenset({"hubble-relay"})
+    lab.follow = lambda: "no flow stream was open from the start: relay is away"
+    with pytest.raises(AssertionError) as caught:
+        lab.judge([check()], converge_s=1.0)
+    assert str(caught.value).splitlines()[-1] == "    no flow stream was open from the start: relay is away"
+
+
+def test_what_passes_opens_no_flow_stream(lab, unfollowed):
+    lab.judge([check()])
+    assert unfollowed == []
+
+
 def test_policies_are_in_force_inside_and_gone_after(lab, cluster, api):
     with lab.in_force([policy("p"), policy("q")], PODS, timeout_s=9.0) as held:
         assert [(one.name, one.uid) for one in held.refs] == [("p", "uid-p"), ("q", "uid-q")]

@@ -79,7 +79,7 @@ def examine(
     ask = ask or (lambda names: live_oracle(lab, names))
     lab.evidence.notes["policies"] = yaml.safe_dump(list(case.policies), sort_keys=False)
     outside = [agent.name for agent in lab.cluster.info.world]
-    own = Lab(lab.cluster, lab.kube, image=lab.image)
+    own = Lab(lab.cluster, lab.kube, image=lab.image, follow=lab.follow)
     until_s = lab.cluster.clock.monotonic() + SHRINK_S
     again: Again
     try:
