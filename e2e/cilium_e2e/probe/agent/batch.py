@@ -92,7 +92,7 @@ class Batches:
 
     def once(self, line: bytes) -> None:
         """Answer one line."""
-        self._loop.spawn(self._take(line))
+        self._take(line)
         self._loop.run()
 
     def serve(self) -> None:
@@ -100,7 +100,7 @@ class Batches:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         hello = {"v": VERSION, "hello": self._name, "python": ".".join(map(str, sys.version_info[:3]))}
-        self._loop.spawn(self._say(hello))
+        self._tell(hello)
         self._loop.spawn(self._read())
         self._loop.run()
 
@@ -111,11 +111,11 @@ class Batches:
             data = os.read(STDIN, 65536)
             *lines, rest = (rest + data).split(b"\n") if data else (rest, b"")
             for line in filter(None, lines):
-                await self._take(line)
+                self._take(line)
             if not data:
                 return
 
-    async def _take(self, line: bytes) -> None:
+    def _take(self, line: bytes) -> None:
         """Begin a line's probes; tell where it is no batch."""
         head: dict[str, Any] = {"v": VERSION, "agent": self._name, "id": None}
         try:
@@ -123,17 +123,21 @@ class Batches:
             head["id"] = message["id"]
             if message["v"] != VERSION:
                 error = f"this agent speaks version {VERSION}, not {message['v']}"
-                await self._say({**head, "error": error})
+                self._tell({**head, "error": error})
                 return
             found = _Batch(head, list(message["probes"]))
         except (ValueError, KeyError, TypeError) as error:
-            await self._say({**head, "error": f"malformed batch: {error!r}"})
+            self._tell({**head, "error": f"malformed batch: {error!r}"})
             return
         if not found.probes:
-            await self._say(found.answer())
+            self._tell(found.answer())
             return
         self._queue.extend((found, place) for place in range(len(found.probes)))
         self._begin()
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        """Have a line written; whoever reads input does not wait for that."""
+        self._loop.spawn(self._say(message))
 
     def _begin(self) -> None:
         while self._queue and self._free:

@@ -85,15 +85,20 @@ class Loop:
 
     def _advance(self, coroutine: Coroutine[Wait, None, None]) -> None:
         """Let it go on to its next wait."""
+        failure: OSError | None = None
         while True:
             try:
-                fd, events, deadline = coroutine.send(None)
+                fd, events, deadline = coroutine.throw(failure) if failure else coroutine.send(None)
             except StopIteration:
                 return
+            failure = None
             try:
                 self._epoll.register(fd, events)
             except PermissionError:
                 continue  # a plain file, which is always ready
+            except OSError as error:
+                failure = error  # whoever waits is told, and nobody else
+                continue
             self._number += 1
             self._waiting[fd] = (self._number, coroutine)
             if deadline is not None:

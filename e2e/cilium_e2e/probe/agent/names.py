@@ -93,6 +93,8 @@ def answers(data: bytes) -> list[tuple[int, str]]:
 def canonical(text: str) -> str:
     """An address as it is written shortest, with its zone, if any; nothing where the text is none."""
     address, percent, zone = text.partition("%")
+    if percent and not zone:
+        return ""
     for family in (socket.AF_INET6,) if percent else (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError, ValueError):  # ValueError: a zero byte in it
             return socket.inet_ntop(family, socket.inet_pton(family, address)) + percent + zone

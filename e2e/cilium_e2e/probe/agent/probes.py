@@ -86,6 +86,7 @@ async def echo(shot: Shot, sock: socket.socket, size: int) -> None:
     """Send random bytes and expect the same ones back, both at once: neither end holds all of them."""
     payload, back = os.urandom(size), bytearray()
     rest = memoryview(b"ECHO %d\n" % size + payload)
+    late = False
     while len(back) < size:
         stuck = True
         with contextlib.suppress(BlockingIOError):
@@ -98,8 +99,10 @@ async def echo(shot: Shot, sock: socket.socket, size: int) -> None:
                 raise Ended("reset", f"closed after {len(back)} of {size} bytes")
             back += data
             stuck = False
-        if stuck and await ready_fd(sock.fileno(), shot.deadline, READ | WRITE if rest else READ):
+        if stuck and late:
             raise TimeoutError(f"{len(back)} of {size} bytes came back")
+        if stuck:
+            late = await ready_fd(sock.fileno(), shot.deadline, READ | WRITE if rest else READ)
     if back != payload:
         raise Infra("the payload came back changed")
 

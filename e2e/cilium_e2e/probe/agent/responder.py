@@ -212,6 +212,13 @@ async def attend(answer: Callable[[Peer], Coroutine[Any, Any, None]], peer: Peer
             complain(error)
 
 
+def exhausted(error: OSError) -> None:
+    """Wait where the machine has nothing left; of what was a peer's doing nothing is said."""
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+        complain(error)
+        time.sleep(EXHAUSTED_S)  # everybody waits, or the same would be asked for ever
+
+
 async def accept(
     loop: Loop, listener: socket.socket, answer: Callable[[Peer], Coroutine[Any, Any, None]]
 ) -> None:
@@ -228,16 +235,17 @@ async def accept(
         except BlockingIOError:
             continue
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                complain(error)
-                time.sleep(EXHAUSTED_S)  # noqa: ASYNC251 - everybody waits, or this would be asked for ever
+            exhausted(error)
 
 
 async def answer_datagrams(sock: socket.socket, answer: Callable[[bytes, str], bytes | None]) -> None:
     """Answer whatever arrives."""
     while True:
         await ready(sock)
-        datagrams(sock, answer)
+        try:
+            datagrams(sock, answer)
+        except Exception as error:  # noqa: BLE001 - whatever one datagram does, others are waiting
+            complain(error)
 
 
 async def open_door(name: str) -> None:
@@ -250,8 +258,10 @@ async def open_door(name: str) -> None:
         while True:
             await ready(sock)
             # Taken, though nothing is said: in a full queue whoever asks would wait for ever.
-            with contextlib.suppress(OSError):
+            try:
                 sock.accept()[0].close()
+            except OSError as error:
+                exhausted(error)
 
 
 def serve(
