@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from cilium_e2e.model import Flow, FlowFilter, FlowsLost, FlowSource, TimeWindow
 
 ALL = FlowFilter()
@@ -29,9 +31,10 @@ def complete_flows(
     """
     source.wait_past(window.end_s, timeout_s=timeout_s)
     if losses := source.lost(window):
-        words = "; ".join(
-            f"{loss.count} on {loss.node or 'an unnamed node'} ({loss.source})" for loss in losses
-        )
+        counts: Counter[tuple[str, str]] = Counter()
+        for loss in losses:  # Hubble may tell of each lost flow by itself
+            counts[loss.node or "an unnamed node", loss.source] += loss.count
+        words = "; ".join(f"{count} on {node} ({source})" for (node, source), count in counts.items())
         raise FlowsLost(
             f"Hubble lost flows inside the window: {words}",
             hint="Fewer probes at a time, or larger buffers (hubble.eventBufferCapacity, eventQueueSize).",

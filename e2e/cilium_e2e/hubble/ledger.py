@@ -53,7 +53,6 @@ class Reading:
         began_s: when it began.
         since_s: the time from which on flows are asked for.
         doubted: the nodes that only a look at history can speak for, because the live stream had a hole.
-        owed: the nodes of which a live stream must bring what the one before it has not.
         seen: the nodes it has brought something of.
     """
 
@@ -62,7 +61,6 @@ class Reading:
     began_s: float
     since_s: float
     doubted: frozenset[str] = frozenset()
-    owed: frozenset[str] = frozenset()
     seen: set[str] = field(default_factory=set)
 
 
@@ -120,14 +118,13 @@ class Ledger:
         """A new reading; relay is to be asked for everything since its ``since_s``."""
         before = {**self.heard, **self._suspects}
         expected = [self._name(node) for node in self.expected] or list(before)
-        owed = frozenset(gap.node for gap in self._awaited) if live else frozenset()
         if live:
-            for gap in self._awaited:
+            for gap in self._awaited:  # what the old stream has not brought the new one must
                 before[gap.node] = min(before.get(gap.node, gap.start_s), gap.start_s)
         before = {node: time_s for node, time_s in before.items() if node in expected}
         since_s = min((before.get(node, self.start_s) for node in expected), default=self.start_s)
         # Two goroutines of an agent hand events over; theirs can be out of order by a moment.
-        reading = Reading(before, live, now_s, since_s - 0.1, frozenset(self._suspects), owed)
+        reading = Reading(before, live, now_s, since_s - 0.1, frozenset(self._suspects))
         if live:
             self._live, self._live_heard = reading, {}
         return reading
@@ -145,7 +142,8 @@ class Ledger:
         if node not in reading.seen:
             reading.seen.add(node)
             before = reading.before.get(node)
-            if before is not None and reading.live and node not in reading.doubted | reading.owed:
+            whole = node not in reading.doubted and all(gap.node != node for gap in self._awaited)
+            if before is not None and reading.live and whole:
                 # Relay may be connected to a node only later than to whoever asks: looks at history have
                 # brought what was up to then.
                 before = max(before, self.heard.get(node, before))

@@ -126,6 +126,20 @@ def test_a_stream_that_gets_a_node_late_lacks_only_what_no_history_has_brought()
     assert ledger.unfollowed(105.0) == []
 
 
+def test_what_neither_a_late_stream_nor_a_history_has_brought_is_missing():
+    ledger = ledger_of("a", "b")
+    read(ledger, ("a", 101.0), ("b", 101.0))
+    again = ledger.begin(live=True, now_s=110.0)
+    read(ledger, ("b", 101.0), ("b", 109.0), reading=again)
+    history = ledger.begin(live=False, now_s=120.0)
+    read(ledger, ("a", 119.0), ("a", 120.0), ("b", 109.0), reading=history)
+    ledger.end(history)
+    read(ledger, ("a", 123.0), reading=again)
+    assert [(gap.node, gap.start_s, gap.end_s) for gap in ledger.gaps] == [("a", 101.0, 123.0)]
+    with pytest.raises(StreamLost, match="node a"):
+        ledger.flows(TimeWindow(105, 106), ALL)
+
+
 def test_an_empty_history_is_made_up_for_by_the_live_stream_alone():
     ledger = ledger_of("a")
     live = read(ledger, ("a", 101.0))
@@ -250,6 +264,19 @@ def test_complete_flows_are_waited_for_and_without_loss():
     assert source.waited == 2
     with pytest.raises(FlowsLost, match=r"5 on a \(OBSERVER_EVENTS_QUEUE\)"):
         complete_flows(Source([LostFlows("OBSERVER_EVENTS_QUEUE", 5, "a", 1.5)]), TimeWindow(1, 2))
+
+
+def test_losses_are_told_by_node_and_not_one_by_one():
+    class Source:
+        def wait_past(self, time_s, *, timeout_s):
+            pass
+
+        def lost(self, window):
+            return [LostFlows(RING, 1, node, 101.0 + n) for n in range(1000) for node in ("a", "b")]
+
+    with pytest.raises(FlowsLost) as caught:
+        complete_flows(Source(), TimeWindow(100, 2000))
+    assert f"1000 on a ({RING}); 1000 on b ({RING})." in str(caught.value)
 
 
 def test_a_flow_is_read_once_and_only_when_its_window_is_asked_for():

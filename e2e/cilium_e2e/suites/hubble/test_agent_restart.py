@@ -36,8 +36,7 @@ def test_an_agent_restart_is_survived(lab: Lab, cluster: LiveCluster, kube: Kube
         check(scene.far, scene.near, timeout_s=3.0),
         check(scene.client, scene.near, timeout_s=3.0),
     ]
-    before = lab.judge(checks, hold=0)
-    lab.flows(before)  # what came before is complete, so that only the restart can make a gap
+    before, _ = lab.witness(checks, hold=0)  # it is complete, so that only the restart can make a gap
 
     old = next(agent for agent in cluster.agents.pods() if agent.node == node)
     uid = kube.get(old.ref)["metadata"]["uid"]
@@ -64,10 +63,11 @@ def test_an_agent_restart_is_survived(lab: Lab, cluster: LiveCluster, kube: Kube
         both_ways(lab, after, entry.probe.id, flows)
     # The new agent is busy, and stamps its events when it comes to read them.
     for at_s in ticks(cluster.clock, ROUND_S):
-        seen_on = {on(flow) for flow in flows_of(after, checks[0].probe.id, lab.flows(after))}
+        seen_on = {on(flow) for flow in flows_of(after, checks[0].probe.id, flows)}
         if node in seen_on:
             break
         assert at_s < LATE_S, f"expected flows of {checks[0].probe.id} from {node}, seen on {seen_on}"
+        after, flows = lab.witness(checks, hold=0)
 
 
 def _is_new(agent: Object, node: str, old_uid: str) -> bool:

@@ -71,10 +71,9 @@ def test_a_service_is_translated_at_the_socket(lab: Lab, cluster: LiveCluster, s
     Finding: a translation's flow has no source port, the socket has none yet. It is found by its pod.
     """
     asked = check(scene.client, scene.service)
-    judgement = lab.judge([asked], hold=0)
+    judgement, flows = lab.witness([asked], hold=0)
     outcome = judgement.outcome(asked.probe.id)
     backends = {cluster.address(pod): pod for pod in (scene.near, scene.far)}
-    flows = lab.flows(judgement)
     wanted = Wanted(verdict=FlowVerdict.TRANSLATED, event_type=TRACE_SOCK)
     mine = [
         flow

@@ -66,9 +66,8 @@ def _probe_both(lab: Lab, scene: Scene) -> Probed:
     )
     lab.judge([works, check(scene.client, scene.near, OTHER_TCP)], hold=0)
     with lab.in_force([policy], [str(scene.client), str(scene.near)]):
-        judgement = lab.judge([works, denied], hold=0)
         # Once all is complete, every flow is readable from the ring.
-        flows = lab.flows(judgement)
+        judgement, flows = lab.witness([works, denied], hold=0)
     return Probed(judgement, works.probe, denied.probe, flows)
 
 

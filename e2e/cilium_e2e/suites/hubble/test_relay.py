@@ -22,7 +22,7 @@ def test_relay_says_what_hubble_status_says(lab: Lab, cluster: LiveCluster, scen
     """
     relay = cluster.relay()
     before = {report.name: report for report in relay.node_reports()}
-    lab.flows(lab.judge([check(scene.client, scene.far), check(scene.far, scene.near)], hold=0))
+    lab.witness([check(scene.client, scene.far), check(scene.far, scene.near)], hold=0)
     reports = relay.node_reports()
     assert {report.name.rpartition("/")[2] for report in reports} == {n.name for n in cluster.info.nodes}
     for report in reports:
@@ -78,5 +78,5 @@ def test_a_relay_restart_is_survived(lab: Lab, cluster: LiveCluster, kube: Kube,
         both_ways(lab, judgement, away.probe.id, flows)
         lab.evidence.notes["relay restart"] = "no gap: the flows made meanwhile were read afterwards"
     back = check(scene.client, scene.far)
-    judgement = lab.judge([back], hold=0)
-    both_ways(lab, judgement, back.probe.id, lab.flows(judgement))
+    judgement, flows = lab.witness([back], hold=0)
+    both_ways(lab, judgement, back.probe.id, flows)
