@@ -178,7 +178,7 @@ class _Attempt:
             known = {endpoint.name for endpoint in endpoints}
             missing += [f"{name} is no endpoint of any agent" for name in sorted(self.wanted - known)]
         if missing or self.gone:
-            # What is gone speaks of no identities any more; whoever judges by other policies proves those.
+            # What is gone speaks of no identities any more; whoever judges by what remains proves that.
             return missing, proofs
         return self._around(kube, agents, endpoints), proofs
 

@@ -69,6 +69,7 @@ class FlowStream:
         """Close it until a test asks for flows."""
         self._settle()
         self._cluster.unfollow()
+        self._failure = ""  # the next test that asks for flows finds out anew
 
     def _settle(self) -> None:
         if self._ahead is not None:

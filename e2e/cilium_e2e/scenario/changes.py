@@ -55,6 +55,10 @@ class Changes:
         if step.relabel or step.relabel_namespace or step.restart:
             self._await_identities()
         self._apply(step.apply)
+        if self._refs and not step.apply:
+            # What remains judges the step, by identities that may be others now.
+            refs = list(self._refs.values())
+            self._proven(refs, self._stage.cluster.prove(refs, self._stage.endpoints))
 
     def refusal(self, step: Step) -> str:
         """Try to apply what must be refused; the words of whoever refuses it, empty where nobody does."""

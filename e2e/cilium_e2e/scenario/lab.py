@@ -211,6 +211,10 @@ class Lab:
         with self._explained():
             gone = self.cluster.prove(refs, names, gone=True, timeout_s=timeout_s)
         self.evidence.proofs.append(gone)
+        if still := self._believed():
+            # What is gone proves nothing of the addresses and identities that the others speak of.
+            with self._explained():
+                self.cluster.prove(still, names, timeout_s=timeout_s)
 
     def flows(self, judgement: Judgement, filter: FlowFilter = ALL_FLOWS) -> list[Flow]:  # noqa: A002 - Hubble's word
         """All flows from the judgement's start until now, none of them late or lost.
@@ -329,7 +333,10 @@ class Lab:
             checks = [entry.check for entry in judgement.failures]
             again = judge(self.cluster, checks, converge_s=0.0, hold=0)
             outcomes = {entry.check.probe.id: entry.outcome for entry in again.judged}
-            return Seen(self.cluster.flows(self._window(again), ALL_FLOWS), again=outcomes)
+            try:
+                return Seen(self.cluster.flows(self._window(again), ALL_FLOWS), again=outcomes)
+            except ClusterStateError as error:
+                return Seen(lack=f"no flows: {error}", again=outcomes)
         except ClusterStateError as error:
             return Seen(lack=f"no flows: {error}")
 

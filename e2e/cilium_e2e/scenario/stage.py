@@ -44,7 +44,7 @@ class Stage:
         pods: declared ``namespace/name`` to what was deployed.
         cluster, kube, image: where and with what.
         reached: ids of probes that have connected while no policy of a scenario was in force, and
-            how long the fastest answer to each took since then, in seconds.
+            how long the answer to each took then, in seconds; of a slow one the faster of two.
         silent: ids of those that have not, with what was seen.
     """
 
