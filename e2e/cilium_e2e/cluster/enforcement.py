@@ -12,7 +12,7 @@ generation proven before. Whoever changes a policy has its old generation proven
 A policy speaks of identities, and packets carry addresses. So a proof also waits until each endpoint's
 identity is that of its pod's labels of now, until every node's ipcache has the identities of all settled pods
 in the namespaces concerned, and until every node sends for the Services there to the backends they have.
-These are looked at once the policies are as wanted; not where policies are gone, which judge nothing.
+These are looked at once the policies are as wanted.
 """
 
 from __future__ import annotations
@@ -177,8 +177,7 @@ class _Attempt:
         if len(states) == len(answers):
             known = {endpoint.name for endpoint in endpoints}
             missing += [f"{name} is no endpoint of any agent" for name in sorted(self.wanted - known)]
-        if missing or self.gone:
-            # What is gone speaks of no identities any more; whoever judges by what remains proves that.
+        if missing:
             return missing, proofs
         return self._around(kube, agents, endpoints), proofs
 

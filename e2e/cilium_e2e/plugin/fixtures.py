@@ -118,10 +118,9 @@ def repository(pytestconfig: pytest.Config) -> Repository:
 
 
 @pytest.fixture(scope="session")
-def flow_stream(cluster: LiveCluster, request: pytest.FixtureRequest) -> FlowStream:
-    """This worker's flow stream."""
-    del cluster  # it brings the stream
-    return request.session.stash[_STREAM]
+def flow_stream(cluster: LiveCluster, handle: Handle, request: pytest.FixtureRequest) -> FlowStream:
+    """This worker's flow stream; ``cluster`` has brought it, unless somebody has put another in its place."""
+    return request.session.stash.setdefault(_STREAM, FlowStream(cluster, handle.info))
 
 
 @pytest.fixture

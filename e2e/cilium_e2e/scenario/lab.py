@@ -211,10 +211,6 @@ class Lab:
         with self._explained():
             gone = self.cluster.prove(refs, names, gone=True, timeout_s=timeout_s)
         self.evidence.proofs.append(gone)
-        if still := self._believed():
-            # What is gone proves nothing of the addresses and identities that the others speak of.
-            with self._explained():
-                self.cluster.prove(still, names, timeout_s=timeout_s)
 
     def flows(self, judgement: Judgement, filter: FlowFilter = ALL_FLOWS) -> list[Flow]:  # noqa: A002 - Hubble's word
         """All flows from the judgement's start until now, none of them late or lost.

@@ -490,13 +490,6 @@ class TestPeers:
         n2.ipcache.clear()
         assert "the ipcache on n2 has nothing for 10.0.1.1 of default/a" in self.missing(proofs)
 
-    def test_what_is_gone_speaks_of_no_peers(self, proofs: Enforcement, n1: Agent, n2: Agent) -> None:
-        n2.ipcache.clear()
-        for agent in (n1, n2):
-            agent.change("u-demo", gone=True)
-            agent.realize()
-        assert proofs.prove([DEMO], ["default/a"], gone=True, timeout_s=1).detail == ()
-
     def test_it_is_waited_for(self, proofs: Enforcement, agents: FakeAgents, n2: Agent) -> None:
         n2.ipcache["10.0.1.1"] = 999
         agents.steps = [lambda: None, lambda: None, lambda: n2.ipcache.update({"10.0.1.1": 1001})]

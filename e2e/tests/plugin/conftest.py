@@ -211,6 +211,9 @@ def no_cluster(monkeypatch):
         def relay(self):
             return None
 
+        def unfollow(self):
+            pass
+
         def close(self):
             pass
 
