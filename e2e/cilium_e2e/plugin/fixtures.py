@@ -74,7 +74,7 @@ def cluster(handle: Handle, run_options: Options, request: pytest.FixtureRequest
         stream.open_ahead()
     yield attached
     try:
-        stream.close()
+        stream.settle()
     finally:
         attached.close()
 

@@ -67,15 +67,12 @@ class FlowStream:
 
     def rest(self) -> None:
         """Close it until a test asks for flows."""
-        self._settle()
+        self.settle()
         self._cluster.unfollow()
         self._failure = ""  # the next test that asks for flows finds out anew
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Wait for what was begun ahead; the cluster closes the stream itself."""
         if self._ahead is not None:
             self._ahead.join(_AHEAD_S)
             self._ahead = None
-
-    def close(self) -> None:
-        """Wait for what was begun; the cluster closes the stream itself."""
-        self._settle()

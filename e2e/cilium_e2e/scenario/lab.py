@@ -22,6 +22,7 @@ from cilium_e2e.model import (
     FlowFilter,
     FlowsLost,
     Object,
+    Outcome,
     OutcomeKind,
     PolicyRef,
     Proof,
@@ -321,6 +322,7 @@ class Lab:
         """
         if "hubble-relay" not in self.cluster.info.features:
             return Seen(lack="no flows: the release has no Hubble relay")
+        outcomes: dict[str, Outcome] = {}
         try:
             if self.follow is None:
                 return Seen(self.cluster.flows(self._window(judgement), ALL_FLOWS))
@@ -329,12 +331,9 @@ class Lab:
             checks = [entry.check for entry in judgement.failures]
             again = judge(self.cluster, checks, converge_s=0.0, hold=0)
             outcomes = {entry.check.probe.id: entry.outcome for entry in again.judged}
-            try:
-                return Seen(self.cluster.flows(self._window(again), ALL_FLOWS), again=outcomes)
-            except ClusterStateError as error:
-                return Seen(lack=f"no flows: {error}", again=outcomes)
+            return Seen(self.cluster.flows(self._window(again), ALL_FLOWS), again=outcomes)
         except ClusterStateError as error:
-            return Seen(lack=f"no flows: {error}")
+            return Seen(lack=f"no flows: {error}", again=outcomes)
 
     @contextmanager
     def _explained(self, *, flows: bool = False) -> Iterator[None]:

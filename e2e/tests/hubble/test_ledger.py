@@ -111,13 +111,18 @@ def test_a_new_stream_must_bring_what_the_old_one_has_not():
     assert (ledger.gaps, ledger.lagging(104.0)) == ([], [])
 
 
-def test_a_stream_that_gets_a_node_late_lacks_only_what_no_history_has_brought():
-    """A restarted relay answers before it is connected to every node."""
+def late():
+    """A new stream that has brought only one of two nodes, and a look at history under way."""
     ledger = ledger_of("a", "b")
     read(ledger, ("a", 101.0), ("b", 101.0))
     again = ledger.begin(live=True, now_s=110.0)
     read(ledger, ("b", 101.0), ("b", 109.0), reading=again)
-    history = ledger.begin(live=False, now_s=120.0)
+    return ledger, again, ledger.begin(live=False, now_s=120.0)
+
+
+def test_a_stream_that_gets_a_node_late_lacks_only_what_no_history_has_brought():
+    """A restarted relay answers before it is connected to every node."""
+    ledger, again, history = late()
     read(ledger, ("a", 101.0), ("a", 119.0), ("b", 109.0), ("b", 119.0), reading=history)
     ledger.end(history)
     assert ledger.unfollowed(105.0) == ["a"]
@@ -127,11 +132,7 @@ def test_a_stream_that_gets_a_node_late_lacks_only_what_no_history_has_brought()
 
 
 def test_what_neither_a_late_stream_nor_a_history_has_brought_is_missing():
-    ledger = ledger_of("a", "b")
-    read(ledger, ("a", 101.0), ("b", 101.0))
-    again = ledger.begin(live=True, now_s=110.0)
-    read(ledger, ("b", 101.0), ("b", 109.0), reading=again)
-    history = ledger.begin(live=False, now_s=120.0)
+    ledger, again, history = late()
     read(ledger, ("a", 119.0), ("a", 120.0), ("b", 109.0), reading=history)
     ledger.end(history)
     read(ledger, ("a", 123.0), reading=again)

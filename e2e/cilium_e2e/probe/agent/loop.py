@@ -39,9 +39,7 @@ def ready_fd(fd: int, deadline: float | None, events: int) -> Generator[Wait, No
 
 async def ready(sock: socket.socket, deadline: float | None = None, *, write: bool = False) -> bool:
     """Like :func:`ready_fd`, of a socket: for reading, or with ``write`` for writing."""
-    if write:
-        return await ready_fd(sock.fileno(), deadline, WRITE)
-    return await ready_fd(sock.fileno(), deadline, READ)
+    return await ready_fd(sock.fileno(), deadline, WRITE if write else READ)
 
 
 class Loop:

@@ -23,18 +23,13 @@ def named(line: bytes) -> str | None:
     return words[1] if len(words) > 1 and words[0] == BANNER else None
 
 
-def seen(text: str) -> str:
-    """The address an agent says it was asked from; nothing where that is no address."""
-    return canonical(text)
-
-
 def introduced(shot: Shot, line: bytes) -> str | None:
     """Like :func:`named`, and note both what the peer is called and whom it saw."""
     name = named(line)
     if name is not None:
         shot.seen["answered_by"] = name
         words = line.decode("utf-8", "replace").split()
-        if address := seen(words[2]) if len(words) > 2 else "":
+        if address := canonical(words[2]) if len(words) > 2 else "":
             shot.seen["seen_from"] = address
     return name
 
@@ -168,6 +163,6 @@ async def http(shot: Shot) -> None:
         raise Infra(f"no HTTP answer: {first[:80]!r}")
     headers = {line.partition(":")[0].strip().lower(): line.partition(":")[2].strip() for line in rest}
     server = f"server: {headers['server']}" if "server" in headers else ""
-    if address := seen(headers.get("x-seen-from", "")):
+    if address := canonical(headers.get("x-seen-from", "")):
         shot.seen["seen_from"] = address
     raise Ended("http", server, status=int(words[1]), answered_by=headers.get("x-agent", ""))
