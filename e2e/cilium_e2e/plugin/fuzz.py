@@ -8,7 +8,7 @@ each worker makes the same.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -90,17 +90,20 @@ class Fuzz:
         """Say which cases these are."""
         return self._said()
 
-    # After the cluster's own, which makes it.
-    def pytest_sessionstart(self) -> None:
+    # Around the cluster's own, which makes it.
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
         """Refuse a cluster that ``auto`` has come to.
 
         Raises:
             pytest.UsageError: it is simulated.
         """
+        result = yield
         made = self._config.stash[CLUSTERS].handles.values()
         simulated = any(handle.info.backend is Backend.SIMULATED for handle in made)
         if simulated and not self._config.getoption("--inject"):
             raise pytest.UsageError(_JUDGES_ITSELF)
+        return result
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> Root | None:

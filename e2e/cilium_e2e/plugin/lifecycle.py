@@ -1,4 +1,4 @@
-"""The cluster's life around a test run: made before xdist's workers exist, deleted after they have ended."""
+"""The cluster's life around a test run: made before any test, deleted after xdist's workers have ended."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import pytest
 
 from cilium_e2e.model import EXIT_USAGE, Backend, HarnessError
-from cilium_e2e.plugin import options
+from cilium_e2e.plugin import handover, options
 from cilium_e2e.plugin.clusters import CLUSTERS, Clusters
 from cilium_e2e.session import Handle
 from cilium_e2e.session.choice import session_for
@@ -51,13 +52,24 @@ def plugin_for(config: pytest.Config) -> object:
 
 
 class Worker:
-    """An xdist worker: it takes the clusters that its controller made."""
+    """An xdist worker: it takes the clusters that its controller made, or makes while the worker collects."""
 
     def __init__(self, config: pytest.Config) -> None:
         data: dict[str, Any] = config.workerinput[_INPUT]  # type: ignore[attr-defined]  # xdist adds it
-        clusters = config.stash[CLUSTERS]
-        clusters.handles = {name: Handle.from_data(handle) for name, handle in data["handles"].items()}
-        clusters.failed = dict(data["failed"])
+        self._clusters = config.stash[CLUSTERS]
+        self._clusters.handles = {name: Handle.from_data(handle) for name, handle in data["handles"].items()}
+        self._clusters.failed = dict(data["failed"])
+        self._to_come = data["to come"]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> bool | None:
+        """Wait for the cluster; where there will be none, run nothing."""
+        if self._to_come:
+            handles = handover.receive(Path(self._to_come))
+            if handles is None:
+                return True
+            self._clusters.handles = handles
+        return None
 
 
 class Controller:
@@ -66,31 +78,38 @@ class Controller:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._session: Stoppable | None = None
-        self._terminated = False
+        self._handover: handover.Handover | None = None
+        self._terminated = self._finished = False
         self._workers: list[subprocess.Popen[bytes]] = []
         self._handlers: dict[signal.Signals, Any] = {}
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self) -> None:
-        """Make the cluster; xdist starts its workers after this."""
+    # Around xdist's, which starts the workers.
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Find out what is wrong, have the workers started, and make the cluster while they collect."""
         if self._config.getoption("collectonly"):
-            return
+            return (yield)
         self._listen()
         clusters = self._config.stash[CLUSTERS]
+        if clusters.several:  # a worker must know which of them is its own
+            with _telling():
+                self._start_all(clusters)
+            return (yield)
+        with _telling():
+            self._session = session = session_for(clusters.options[clusters.first], self._say)
+            session.prepare()
+        self._handover = handover.Handover()
         try:
-            self._start(clusters)
-        except HarnessError as error:
-            if error.exit_code == EXIT_USAGE:
-                raise pytest.UsageError(str(error)) from error
-            _tell(error)
-            pytest.exit("no cluster to test on", returncode=error.exit_code)
+            result = yield
+            with _telling():
+                clusters.handles[clusters.first] = session.start()
+        except BaseException:
+            self._handover.refuse()
+            raise
+        self._handover.give(clusters.handles)
+        return result
 
-    def _start(self, clusters: Clusters) -> None:
-        if not clusters.several:
-            session = session_for(clusters.options[clusters.first], self._say)
-            self._session = session
-            clusters.handles[clusters.first] = session.start()
-            return
+    def _start_all(self, clusters: Clusters) -> None:
         from cilium_e2e.session.fleet import Fleet  # noqa: PLC0415 - only where it is used
 
         for topology in clusters.options:
@@ -104,9 +123,16 @@ class Controller:
         if not clusters.handles:
             pytest.exit("no cluster to test on", returncode=next(iter(errors.values())).exit_code)
 
+    def _dismiss(self) -> None:
+        """End the workers that have been started: pytest does not finish a session that has not begun."""
+        xdist = self._config.pluginmanager.get_plugin("dsession")
+        if xdist is not None:
+            xdist.pytest_sessionfinish()
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
         """Delete the cluster, whatever the tests did; after xdist has ended its workers."""
+        self._finished = True
         try:
             return (yield)
         finally:
@@ -119,11 +145,15 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
         """Delete the cluster where pytest never came to finish a session, because its start failed."""
+        if not self._finished:
+            self._dismiss()
         try:
             self._stop()
         except HarnessError as error:
             _tell(error)
         finally:
+            if self._handover is not None:
+                self._handover.close()
             for number, handler in self._handlers.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
             self._handlers.clear()
@@ -135,6 +165,7 @@ class Controller:
         node.workerinput[_INPUT] = {
             "handles": {topology: handle.to_data() for topology, handle in clusters.handles.items()},
             "failed": clusters.failed,
+            "to come": "" if clusters.handles or self._handover is None else str(self._handover.path),
         }
 
     @pytest.hookimpl(optionalhook=True)
@@ -181,6 +212,18 @@ class Controller:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(line)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Errors of the harness as pytest's own."""
+    try:
+        yield
+    except HarnessError as error:
+        if error.exit_code == EXIT_USAGE:
+            raise pytest.UsageError(str(error)) from error
+        _tell(error)
+        pytest.exit("no cluster to test on", returncode=error.exit_code)
 
 
 def _tell(error: HarnessError) -> None:

@@ -15,8 +15,16 @@ from cilium_e2e.session.timeline import Say
 class Session(Protocol):
     """A cluster's life around a run."""
 
+    def prepare(self) -> None:
+        """Find out what is wrong with what was asked for, before anything is made.
+
+        Raises:
+            InputError: it cannot be.
+        """
+        ...
+
     def start(self) -> Handle:
-        """Have a cluster with the tree's Cilium ready on it."""
+        """Have a cluster with the tree's Cilium ready on it; prepares, if nobody has."""
         ...
 
     def stop(self) -> None:

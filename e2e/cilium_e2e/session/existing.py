@@ -60,6 +60,21 @@ class ExistingSession:
         self._say = say
         self._hosts = f"{NAMESPACE}-{secrets.token_hex(3)}"
         self._made = False
+        self._prepared: Prepared | None = None
+
+    def prepare(self) -> None:
+        """Read the tree, and see that there is a kubeconfig.
+
+        Raises:
+            InputError: no kubeconfig, or a tree that cannot be used.
+        """
+        if self._options.kubeconfig is None:
+            raise BackendUnavailable(
+                "an existing cluster needs a kubeconfig",
+                place="--backend existing",
+                hint="Give --kubeconfig.",
+            )
+        self._prepared = prepare(self._options, installs=False)
 
     def start(self) -> Handle:
         """Look at the cluster, wait until it is ready, and put agents on its nodes where that is allowed.
@@ -68,14 +83,10 @@ class ExistingSession:
             InputError: no kubeconfig, or one without access.
             ClusterStateError: the release under test is not there, or is not ready.
         """
-        options = self._options
-        if options.kubeconfig is None:
-            raise BackendUnavailable(
-                "an existing cluster needs a kubeconfig",
-                place="--backend existing",
-                hint="Give --kubeconfig.",
-            )
-        prepared = prepare(options, installs=False)
+        if self._prepared is None:
+            self.prepare()
+        options, prepared = self._options, self._prepared
+        assert options.kubeconfig is not None and prepared is not None  # noqa: S101, PT018 - prepare() has raised
         timeline = Timeline(SystemClock(), self._say)
 
         from cilium_e2e.kube.live import LiveTransport  # noqa: PLC0415 - its client takes seconds to import

@@ -57,8 +57,9 @@ class SimulatedSession:
         self._say = say
         self._why = why
         self._folder: Path | None = None
+        self._installed: _Installed | None = None
 
-    def start(self) -> Handle:
+    def prepare(self) -> None:
         """Make it once, for what it is and for its errors; those who run tests make their own.
 
         Raises:
@@ -69,7 +70,14 @@ class SimulatedSession:
         if self._options.inject:
             fault = faults.find(self._options.inject)
             self._say(f"injected fault: {fault.name}: {fault.description}")
-        installed = _Installed(self._options, self._say)
+        self._installed = _Installed(self._options, self._say)
+
+    def start(self) -> Handle:
+        """Let this process have it; see :meth:`prepare`."""
+        if self._installed is None:
+            self.prepare()
+        installed = self._installed
+        assert installed is not None  # noqa: S101 - it is made, or prepare() has raised
         with _LOCK:
             _MADE[_key(self._options)] = installed
         self._folder = Path(tempfile.mkdtemp(prefix="cilium-e2e-simulated-"))

@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cilium_e2e.cluster import preflight
 from cilium_e2e.cluster.engine import Engine
@@ -47,6 +47,17 @@ def choose_backend(options: Options) -> tuple[Backend, Engine, str]:
     return Backend.KIND, engine, f"{why}: Docker {engine.version}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """All that is known before anything is made; ``kept`` is the record of a cluster to take up."""
+
+    prepared: Prepared
+    backend: Backend
+    engine: Engine
+    kind: KindCluster
+    kept: Record | None
+
+
 class KindSession:
     """One kind cluster from nothing to Cilium ready, and back to nothing.
 
@@ -59,19 +70,16 @@ class KindSession:
         self._options = options
         self._say = say
         self._registry = Registry(options.state)
-        self._engine: Engine | None = None
-        self._kind: KindCluster | None = None
+        self._claimed: _Claimed | None = None
+        self._making = False
         self._claims = ExitStack()
         self._keep = options.keep
 
-    def start(self) -> Handle:
-        """Make the cluster, or take up a kept one; whatever goes wrong, a new one is deleted again.
-
-        What earlier runs left behind is swept first. A kept one that cannot be used stays as it is.
+    def prepare(self) -> None:
+        """Look at all that is needed, own the cluster's name, and sweep what earlier runs left behind.
 
         Raises:
-            InputError: before anything was made.
-            ClusterStateError: the cluster could not be made, or Cilium on it did not become ready.
+            InputError: something is not as it must be; no name is owned.
         """
         backend, engine, why = choose_backend(self._options)
         self._say(f"backend: {backend.value} ({why})")
@@ -86,11 +94,27 @@ class KindSession:
             self._claims.close()
             engine.close()
             raise
-        self._engine, self._kind = engine, kind
+        self._claims.callback(engine.close)
+        self._claimed = _Claimed(prepared, backend, engine, kind, kept)
+
+    def start(self) -> Handle:
+        """Make the cluster, or take up a kept one; whatever goes wrong, a new one is deleted again.
+
+        A kept one that cannot be used stays as it is.
+
+        Raises:
+            InputError: before anything was made.
+            ClusterStateError: the cluster could not be made, or Cilium on it did not become ready.
+        """
+        if self._claimed is None:
+            self.prepare()
+        claimed = self._claimed
+        assert claimed is not None  # noqa: S101 - prepare() has raised otherwise
+        self._making = True
         try:
-            return self._make(prepared, backend, engine, kind, kept)
+            return self._make(claimed)
         except BaseException:
-            self._keep = self._keep or kept is not None
+            self._keep = self._keep or claimed.kept is not None
             try:
                 self.stop()
             except HarnessError as error:
@@ -105,23 +129,23 @@ class KindSession:
         Raises:
             ClusterStateError: something of it could not be deleted; the message says how to do it by hand.
         """
-        if self._kind is None or self._engine is None:
+        claimed = self._claimed
+        if claimed is None:
             return
-        kind, engine = self._kind, self._engine
+        kind = claimed.kind
         with uninterrupted(f"deleting cluster {kind.name}"), self._claims:
-            self._kind = None
-            try:
-                if self._keep:
-                    self._say(f"kept: cluster {kind.name}, KUBECONFIG={kind.kubeconfig_path}")
-                    record = self._registry.find(kind.name)
-                    if record is not None and record.handle:
-                        self._say(f"  to use it again: --cluster-name {kind.name} --keep-cluster")
-                    self._say(f"  to delete it: cilium-e2e clusters delete {kind.name}")
-                else:
-                    self._say(f"deleting cluster {kind.name} …")
-                    delete(kind, engine, self._registry)
-            finally:
-                engine.close()
+            self._claimed = None
+            if not self._making:
+                return  # nothing was made, and what was kept stays
+            if self._keep:
+                self._say(f"kept: cluster {kind.name}, KUBECONFIG={kind.kubeconfig_path}")
+                record = self._registry.find(kind.name)
+                if record is not None and record.handle:
+                    self._say(f"  to use it again: --cluster-name {kind.name} --keep-cluster")
+                self._say(f"  to delete it: cilium-e2e clusters delete {kind.name}")
+            else:
+                self._say(f"deleting cluster {kind.name} …")
+                delete(kind, claimed.engine, self._registry)
 
     def _new(self, topology: str) -> KindCluster:
         """A cluster by name, not made yet."""
@@ -176,9 +200,8 @@ class KindSession:
             )
         return record
 
-    def _make(
-        self, prepared: Prepared, backend: Backend, engine: Engine, kind: KindCluster, kept: Record | None
-    ) -> Handle:
+    def _make(self, claimed: _Claimed) -> Handle:
+        prepared, kind, kept = claimed.prepared, claimed.kind, claimed.kept
         timeline = Timeline(SystemClock(), self._say)
         record = Record(kind.name, prepared.topology.name, _engine(), self._options.keep, {})
         if kept is None:
@@ -192,14 +215,14 @@ class KindSession:
                 _create(kind, prepared.kind_config)
         else:
             self._say(f"cluster {kind.name} was kept, and is used again")
-        installation = Installation(prepared, engine, kind.name, timeline, self._say)
+        installation = Installation(prepared, claimed.engine, kind.name, timeline, self._say)
         try:
             made = installation.run(kind.kubeconfig_path, again=kept is not None)
         finally:
             if self._options.timeline is not None:
                 self._options.timeline.write_text(timeline.to_json(), encoding="utf-8")
         try:
-            info = ready.cluster_info(made.kube, prepared, backend, kind.name, made.differences)
+            info = ready.cluster_info(made.kube, prepared, claimed.backend, kind.name, made.differences)
         finally:
             made.kube.transport.close()
         info = replace(

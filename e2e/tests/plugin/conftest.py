@@ -64,12 +64,18 @@ class FakeSession:
         self.keep = options.keep
         self.name = options.cluster_name or f"ce2e-{options.topology}".replace("default", "fake")
 
-    def start(self):
-        event(f"start{self.of}")
+    def prepare(self):
         self.say("backend: kind (a fake)")
         if self.fails == "input":
             raise InputError("expected a chart, got a sock", place="--chart sock")
-        if self.fails == "state":
+
+    def start(self):
+        event(f"start{self.of}")
+        if self.of:  # of several: nobody has prepared it
+            self.prepare()
+        if "a worker" in self.fails:
+            assert saw("collected")
+        if self.fails in ("state", "fails with a worker"):
             raise ClusterStateError("the agent on node n1 is stuck", place="DaemonSet cilium")
         if self.fails == "bug":
             raise ValueError("nobody has thought of this")

@@ -41,6 +41,29 @@ def test_workers_share_one_cluster(nested):
     assert sorted(events[1:-2]) == ["ran gw0 on ce2e-fake"] * 2 + ["ran gw1 on ce2e-fake"] * 2
 
 
+def test_workers_collect_while_the_cluster_is_made(nested):
+    """Else the start of the cluster would wait for ever."""
+    nested.fails("waits for a worker")
+    nested.tests("event('collected')\n" + FINE)
+    result = nested.run("-n", "1")
+    result.assert_outcomes(passed=1)
+    assert nested.events == ["start", "collected", "ran", "deleting", "deleted"]
+
+
+def test_workers_of_a_cluster_that_does_not_come_up_run_nothing_and_end(nested, text_of):
+    """They have been started and have tests; their processes do not stay."""
+    nested.fails("fails with a worker")
+    nested.tests(
+        "__import__('pathlib').Path('worker.pid').write_text(str(os.getpid()))\nevent('collected')\n" + FINE
+    )
+    result = nested.run("-n", "1")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert text_of(result).count("ERROR: DaemonSet cilium: the agent on node n1 is stuck") == 1
+    assert nested.events == ["start", "collected"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((nested.pytester.path / "worker.pid").read_text()), 0)
+
+
 def test_a_crashed_worker_is_replaced_on_the_same_cluster(nested):
     nested.tests("def test_crash():\n    os._exit(3)\n" + FINE)
     result = nested.run("-n", "1", "--max-worker-restart=1")
@@ -72,13 +95,13 @@ def test_the_summary_says_where_it_ran_and_what_differed(nested):
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "message"),
+    ("how", "code", "message", "begun"),
     [
-        ("input", pytest.ExitCode.USAGE_ERROR, "--chart sock: expected a chart, got a sock"),
-        ("state", pytest.ExitCode.INTERRUPTED, "DaemonSet cilium: the agent on node n1 is stuck"),
+        ("input", pytest.ExitCode.USAGE_ERROR, "--chart sock: expected a chart, got a sock", []),
+        ("state", pytest.ExitCode.INTERRUPTED, "DaemonSet cilium: the agent on node n1 is stuck", ["start"]),
     ],
 )
-def test_a_cluster_that_cannot_be_made_is_told_once(nested, text_of, how, code, message):
+def test_a_cluster_that_cannot_be_made_is_told_once(nested, text_of, how, code, message, begun):
     nested.fails(how)
     nested.tests(FINE)
     result = nested.run("-n", "2")
@@ -87,7 +110,7 @@ def test_a_cluster_that_cannot_be_made_is_told_once(nested, text_of, how, code, 
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
     assert "Traceback" not in text_of(result)
     assert "INTERNALERROR" not in text_of(result)
-    assert nested.events == ["start"], "no worker ran, and there is nothing to delete"
+    assert nested.events == begun, "no worker ran, and there is nothing to delete"
 
 
 def test_a_cluster_that_cannot_be_deleted_is_told_once(nested, text_of):
@@ -101,18 +124,21 @@ def test_a_cluster_that_cannot_be_deleted_is_told_once(nested, text_of):
     assert "Traceback" not in text_of(result)
 
 
-def test_a_session_that_never_starts_leaves_no_cluster(nested):
+@pytest.mark.parametrize("wrapper", [False, True], ids=["before it is made", "after"])
+def test_a_session_that_never_starts_leaves_no_cluster(nested, wrapper):
     """pytest does not finish a session whose start failed, here in somebody else's hook."""
     nested.tests(FINE)
     (nested.pytester.path / "other.py").write_text(
         "import pytest\n"
-        "@pytest.hookimpl(trylast=True)\n"
-        "def pytest_sessionstart(session):\n    raise RuntimeError('not today')\n"
+        f"@pytest.hookimpl({'wrapper' if wrapper else 'trylast'}=True, tryfirst={wrapper})\n"
+        "def pytest_sessionstart(session):\n"
+        f"    {'yield' if wrapper else 'pass'}\n"
+        "    raise RuntimeError('not today')\n"
     )
     nested.pytester.syspathinsert()
     result = nested.run("-p", "other")
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
-    assert nested.events == ["start", "deleting", "deleted"]
+    assert nested.events == (["start", "deleting", "deleted"] if wrapper else [])
 
 
 def test_handlers_are_put_back(nested):
