@@ -56,7 +56,7 @@ def look(info: Mapping[str, Any], *, local: bool) -> Host:
 
 
 def check(host: Host, topology: Topology, values: Mapping[str, Any]) -> None:
-    """Refuse what cannot work.
+    """Refuse what cannot work, on a new cluster or a kept one.
 
     Args:
         host: what there is.
@@ -66,7 +66,6 @@ def check(host: Host, topology: Topology, values: Mapping[str, Any]) -> None:
     Raises:
         BackendUnavailable: the message says what lacks and what to do.
     """
-    count = len(topology.nodes)
     if host.cgroup == 1 and not _mounts_cgroup2(values):
         raise BackendUnavailable(
             "this host has cgroup v1, where /sys/fs/cgroup is no cgroup2 mount: Cilium's agents would "
@@ -81,6 +80,19 @@ def check(host: Host, topology: Topology, values: Mapping[str, Any]) -> None:
             place="kernel",
             hint="Cilium 1.18 needs it.",
         )
+
+
+def check_room(host: Host, topology: Topology) -> None:
+    """Refuse a host that has no room for one more cluster; one that is up has taken its room already.
+
+    Args:
+        host: what there is.
+        topology: what is to be made.
+
+    Raises:
+        BackendUnavailable: the message says what lacks and what to do.
+    """
+    count = len(topology.nodes)
     needed = _INOTIFY_INSTANCES_PER_NODE * count
     if host.inotify_instances is not None and host.inotify_instances < needed:
         raise BackendUnavailable(

@@ -90,6 +90,8 @@ class KindSession:
             kind = self._new(prepared.topology.name)
             self._sweep(engine, kind)
             kept = self._claim(kind, prepared.topology)
+            if kept is None:
+                preflight.check_room(host, prepared.topology)
         except BaseException:
             self._claims.close()
             engine.close()

@@ -340,6 +340,25 @@ def test_a_host_that_cannot_work_is_told_before_anything_is_made(world, session)
     assert world.log == ["engine", "prepare", "info", "engine closed"]
 
 
+def test_what_is_prepared_only_is_not_deleted(world, session, state):
+    run = session()
+    run.prepare()
+    assert Registry(state).owned(NAME)
+    run.stop()
+    assert "create" not in world.log
+    assert "delete" not in world.log
+    assert world.log[-1] == "engine closed"
+    assert not Registry(state).owned(NAME)
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    def refuse(host, topology):
+        raise BackendUnavailable("expected 4 GiB of free disk", place=topology.name)
+
+    monkeypatch.setattr("cilium_e2e.session.start.preflight.check_room", refuse)
+
+
 class TestKept:
     @pytest.fixture
     def kept(self, world, session):
@@ -384,6 +403,20 @@ class TestKept:
         assert f"cluster {NAME} was kept, and is used again" in world.said
         assert [line for line in handle.timeline if line.startswith("create")] == []
         assert "release" in world.log
+
+    def test_it_needs_no_further_room(self, world, session, kept, no_room):
+        """It fills the disk itself; only another one would be refused."""
+        session(keep=True).start()
+        with pytest.raises(BackendUnavailable, match="free disk"):
+            session(cluster_name="another").start()
+
+    def test_what_is_prepared_only_leaves_it_alone(self, world, session, kept, state):
+        run = session()
+        run.prepare()
+        assert Registry(state).owned(NAME)
+        run.stop()
+        assert "delete" not in world.log
+        assert not Registry(state).owned(NAME)
 
     def test_used_again_by_a_run_that_does_not_keep_it(self, world, session, kept, state):
         run = session()
