@@ -26,6 +26,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "disruptive: runs alone on its cluster, after all other tests, because it would disturb them",
     )
+    config.addinivalue_line(
+        "markers",
+        "flowless: asks for no flows, so that none are followed while it runs; a failure still has its",
+    )
     selection.mark(config)
     if config.getoption("--backend") is None:
         if config.getoption("--evidence") is not None:

@@ -15,7 +15,7 @@ import pytest
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Backend, BackendUnavailable, Target
-from cilium_e2e.plugin.clusters import CLUSTERS
+from cilium_e2e.plugin.clusters import CLUSTERS, handle_of
 from cilium_e2e.plugin.evidence import evidence_of
 from cilium_e2e.plugin.flow_stream import FlowStream, asks_for_flows
 from cilium_e2e.plugin.reporting import on_failure
@@ -28,7 +28,8 @@ from cilium_e2e.session.choice import attach
 TCP = 8080
 UDP = 8080
 HTTP = 8081
-_STREAM = pytest.StashKey[FlowStream]()
+_STREAM = pytest.StashKey[tuple[Handle, FlowStream]]()
+_TEST = pytest.StashKey[pytest.Item]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,15 @@ def worker_name() -> str:
     return os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Open or close the worker's flow stream as the test needs it, if there is a stream yet."""
+    item.session.stash[_TEST] = item
+    handle, stream = item.session.stash.get(_STREAM, (None, None))
+    if stream is not None and handle == handle_of(item):
+        stream.expect(item)
+
+
 @pytest.fixture(scope="session")
 def run_options(pytestconfig: pytest.Config) -> Options:
     """What the run was asked for."""
@@ -69,9 +79,10 @@ def handle(pytestconfig: pytest.Config) -> Handle:
 def cluster(handle: Handle, run_options: Options, request: pytest.FixtureRequest) -> Iterator[LiveCluster]:
     """The cluster under test; connections are this worker's own."""
     attached = attach(handle, run_options)
-    stream = request.session.stash[_STREAM] = FlowStream(attached, handle.info)
-    if any(map(asks_for_flows, request.session.items)):
-        stream.open_ahead()
+    stash = request.session.stash
+    stream = FlowStream(attached, handle.info)
+    stash[_STREAM] = handle, stream
+    stream.expect(stash[_TEST])
     yield attached
     try:
         stream.settle()
@@ -120,7 +131,7 @@ def repository(pytestconfig: pytest.Config) -> Repository:
 @pytest.fixture(scope="session")
 def flow_stream(cluster: LiveCluster, handle: Handle, request: pytest.FixtureRequest) -> FlowStream:
     """This worker's flow stream; ``cluster`` has brought it, unless somebody has put another in its place."""
-    return request.session.stash.setdefault(_STREAM, FlowStream(cluster, handle.info))
+    return request.session.stash.setdefault(_STREAM, (handle, FlowStream(cluster, handle.info)))[1]
 
 
 @pytest.fixture
@@ -129,14 +140,12 @@ def lab(
 ) -> Lab:
     """The test's place of work; what is done in it becomes evidence in every report.
 
-    The flow stream is open before it, so that flows can be asked for after any probe; but not for scenarios
-    that ask for none.
+    The flow stream is open before it, so that flows can be asked for after any probe; but not for tests that
+    say they ask for none.
     """
     evidence = evidence_of(request.node)
     followed = asks_for_flows(request.node)
-    if not followed:
-        flow_stream.rest()
-    elif why := flow_stream.open():
+    if followed and (why := flow_stream.open()):
         evidence.notes["hubble"] = why
     return Lab(
         cluster,

@@ -16,10 +16,18 @@ from cilium_e2e.model import Backend, ClusterInfo, ClusterStateError
 _AHEAD_S = 10.0
 """How long the end of a run waits for a flow stream that is still being opened, in seconds."""
 
+FLOWLESS = "flowless"
+"""The marker of a test that asks for no flows; a scenario says so by itself."""
+
 
 def asks_for_flows(item: pytest.Item) -> bool:
-    """Whether a test may ask for flows; of most only its author knows, so yes."""
-    return "lab" in getattr(item, "fixturenames", ()) and bool(getattr(item, "asks_for_flows", True))
+    """Whether a test may ask for flows: one with a lab, unless it says that it does not."""
+    return "lab" in getattr(item, "fixturenames", ()) and not declines_flows(item)
+
+
+def declines_flows(item: pytest.Item) -> bool:
+    """Whether a test says that it asks for no flows."""
+    return item.get_closest_marker(FLOWLESS) is not None or not getattr(item, "asks_for_flows", True)
 
 
 class FlowStream:
@@ -36,9 +44,21 @@ class FlowStream:
         self._costly = info.backend is not Backend.SIMULATED
         self._ahead: threading.Thread | None = None
         self._failure = ""
+        self._wanted = False
 
-    def open_ahead(self) -> None:
-        """Open it while the first test makes its pods: both wait most of the time.
+    def expect(self, item: pytest.Item) -> None:
+        """Get ready for a test, before its fixtures are set up.
+
+        A test that says nothing, and has no lab, may still use a stream that is open.
+        """
+        if declines_flows(item):
+            self.rest()
+        elif asks_for_flows(item) and not self._wanted:
+            self._wanted = True
+            self._open_ahead()
+
+    def _open_ahead(self) -> None:
+        """Open it while the test makes its pods: both wait most of the time.
 
         Whoever needs the stream and finds none opens it then, and fails by what is missing.
         """
@@ -58,6 +78,7 @@ class FlowStream:
         A test that asks for no flow does not fail by a relay that is away. One that does tries again, and
         fails by what is missing then.
         """
+        self._wanted = True
         if self._there and not self._failure:
             try:
                 self._cluster.relay()
@@ -68,6 +89,7 @@ class FlowStream:
     def rest(self) -> None:
         """Close it until a test asks for flows."""
         self.settle()
+        self._wanted = False
         self._cluster.unfollow()
         self._failure = ""  # the next test that asks for flows finds out anew
 

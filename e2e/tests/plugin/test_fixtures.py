@@ -121,21 +121,47 @@ def test_without_a_lab_no_flow_stream_is_opened(nested, log):
     nested.run().assert_outcomes(passed=1)
 
 
-def test_the_flow_stream_is_opened_while_the_first_test_begins(nested, log):
+def test_the_flow_stream_is_opened_while_the_first_test_with_a_lab_begins(nested, log):
     nested.tests("""
 import time
 
-def test_before(cluster):
+@pytest.fixture
+def pods(cluster):
     for _ in range(500):
         if cluster.log:
             break
         time.sleep(0.01)
     assert cluster.log == ["stream"]
 
-def test_lab(cluster, lab):
+def test_before(cluster):
+    assert cluster.log == []
+
+def test_lab(pods, cluster, lab):
     assert cluster.log == ["stream"]
 """)
     nested.run().assert_outcomes(passed=2)
+
+
+def test_no_flow_stream_is_opened_for_tests_that_are_flowless(nested, log):
+    """Not even ahead; and one that was open is closed, also for tests without a lab."""
+    nested.tests("""
+@pytest.mark.flowless
+def test_first(cluster, lab):
+    assert cluster.log == []
+    assert lab.follow is not None
+
+def test_asks(cluster, lab):
+    assert cluster.log == ["stream"]
+    assert lab.follow is None
+
+def test_says_nothing(cluster):
+    assert cluster.log == ["stream"]
+
+@pytest.mark.flowless
+def test_without_a_lab(cluster):
+    assert cluster.log == ["stream", "unfollowed"]
+""")
+    nested.run("--strict-markers").assert_outcomes(passed=4)
 
 
 def test_a_relay_that_is_away_breaks_no_test_and_is_told_in_each(nested, log, monkeypatch):

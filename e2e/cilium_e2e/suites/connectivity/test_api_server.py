@@ -7,6 +7,8 @@ from cilium_e2e.model import Destination, Probe, Protocol, Target
 from cilium_e2e.scenario import Check, Lab
 from cilium_e2e.suites.connectivity.reach import CONNECTED, LOOKUP_S, Grid
 
+pytestmark = pytest.mark.flowless
+
 PORT = 443
 SERVICE = Target.service("default", "kubernetes")
 NAME = Target.dns("kubernetes.default.svc.cluster.local")

@@ -22,6 +22,8 @@ from cilium_e2e.suites.connectivity.reach import (
     reach,
 )
 
+pytestmark = pytest.mark.flowless
+
 SERVER = Target.service("kube-system", "kube-dns")
 NXDOMAIN = Expectation("dns(NXDOMAIN)")
 

@@ -24,7 +24,7 @@ from cilium_e2e.suites.connectivity.reach import (
     tries,
 )
 
-pytestmark = pytest.mark.tier("full")
+pytestmark = [pytest.mark.flowless, pytest.mark.tier("full")]
 HOLD = 4
 
 

@@ -16,7 +16,7 @@ from cilium_e2e.suites.connectivity.reach import (
     without_icmp,
 )
 
-pytestmark = pytest.mark.requires("host-agents")
+pytestmark = [pytest.mark.flowless, pytest.mark.requires("host-agents")]
 
 
 def test_pods_reach_every_node(lab: Lab, grid: Grid, hosts: list[Target]) -> None:

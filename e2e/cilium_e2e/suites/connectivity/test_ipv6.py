@@ -26,7 +26,7 @@ from cilium_e2e.suites.connectivity.reach import (
     reach,
 )
 
-pytestmark = pytest.mark.requires("dual-stack", "ipv6")
+pytestmark = [pytest.mark.flowless, pytest.mark.requires("dual-stack", "ipv6")]
 
 DUAL = "RequireDualStack"
 

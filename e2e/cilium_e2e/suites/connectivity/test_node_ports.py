@@ -16,6 +16,8 @@ from cilium_e2e.suites.connectivity.reach import (
     reach,
 )
 
+pytestmark = pytest.mark.flowless
+
 NODE_PORT = "NodePort"
 
 

@@ -22,6 +22,8 @@ from cilium_e2e.suites.connectivity.reach import (
     target_of,
 )
 
+pytestmark = pytest.mark.flowless
+
 SIZES: dict[Protocol, tuple[int, ...]] = {
     Protocol.TCP: (1, 1400, 1422, 1450, 1472, 1500, 8000, 60_000),
     # From 1423 (1473) on a datagram travels in fragments.

@@ -7,6 +7,8 @@ import pytest
 from cilium_e2e.scenario import Check, Lab
 from cilium_e2e.suites.connectivity.reach import PODS, Grid, Pod, reach
 
+pytestmark = pytest.mark.flowless
+
 
 def _pairs(grid: Grid, *, same_node: bool) -> list[Check]:
     """All ordered pairs, and so both directions; no address is translated between pods."""

@@ -22,6 +22,8 @@ from cilium_e2e.suites.connectivity.reach import (
     target_of,
 )
 
+pytestmark = pytest.mark.flowless
+
 # How a pod of the same namespace, of another one, and a stranger write a Service's name.
 SHORT, QUALIFIED, FULL = "{name}", "{name}.{namespace}", "{name}.{namespace}.svc.cluster.local"
 

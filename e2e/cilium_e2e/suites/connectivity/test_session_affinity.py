@@ -25,7 +25,7 @@ from cilium_e2e.suites.connectivity.reach import (
     target_of,
 )
 
-pytestmark = pytest.mark.tier("full")
+pytestmark = [pytest.mark.flowless, pytest.mark.tier("full")]
 
 REPEATS = 8
 FIRST_PORT = 9000

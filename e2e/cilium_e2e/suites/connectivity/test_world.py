@@ -18,7 +18,7 @@ from cilium_e2e.suites.connectivity.reach import (
     without_icmp,
 )
 
-pytestmark = pytest.mark.requires("world")
+pytestmark = [pytest.mark.flowless, pytest.mark.requires("world")]
 
 
 def test_pods_reach_the_world_masqueraded(lab: Lab, cluster: LiveCluster, grid: Grid) -> None:

@@ -14,6 +14,8 @@ from cilium_e2e.kube import Kube
 from cilium_e2e.model import Object, Ref
 from cilium_e2e.repository import Repository, dig
 
+pytestmark = pytest.mark.flowless
+
 EachAgent = Callable[..., dict[str, Any]]
 Settles = Callable[[Callable[[], list[str]]], None]
 

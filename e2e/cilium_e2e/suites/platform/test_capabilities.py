@@ -13,6 +13,8 @@ from cilium_e2e.model import Object, Ref
 from cilium_e2e.repository import Repository, dig
 from cilium_e2e.session import Handle
 
+pytestmark = pytest.mark.flowless
+
 EachAgent = Callable[..., dict[str, Any]]
 LISTS = "securityContext.capabilities"
 POD_WITHIN_S = 60.0

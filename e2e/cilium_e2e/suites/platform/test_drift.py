@@ -13,7 +13,7 @@ from cilium_e2e.kube import Kube
 from cilium_e2e.model import Object, PatchType, Ref
 from cilium_e2e.repository import Repository, dig
 
-pytestmark = [pytest.mark.usefixtures("disposable"), pytest.mark.tier("full")]
+pytestmark = [pytest.mark.flowless, pytest.mark.usefixtures("disposable"), pytest.mark.tier("full")]
 
 RECONCILED_WITHIN_S = 60.0
 LABEL = "app.kubernetes.io/part-of"

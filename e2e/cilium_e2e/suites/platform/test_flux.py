@@ -11,6 +11,8 @@ from cilium_e2e.kube import Kube, is_true
 from cilium_e2e.model import Object, Ref
 from cilium_e2e.repository import Repository, dig
 
+pytestmark = pytest.mark.flowless
+
 # A test of drift may be under way beside these: not ready for a moment is no failure.
 READY_WITHIN_S = 45.0
 KUSTOMIZATIONS = Ref("kustomize.toolkit.fluxcd.io/v1", "Kustomization")

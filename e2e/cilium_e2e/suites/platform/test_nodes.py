@@ -10,6 +10,8 @@ from cilium_e2e.cluster.status import AgentStatus
 from cilium_e2e.kube import Kube, condition, is_true
 from cilium_e2e.model import Object, Ref
 
+pytestmark = pytest.mark.flowless
+
 NOT_READY_TAINTS = {
     "node.cilium.io/agent-not-ready",
     "node.kubernetes.io/network-unavailable",

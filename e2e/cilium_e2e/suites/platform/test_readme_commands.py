@@ -21,6 +21,7 @@ LAST_LINES = 10
 _CONTEXT = "CILIUM_E2E_CONTEXT"
 
 pytestmark = [
+    pytest.mark.flowless,
     pytest.mark.requires("real"),  # kubectl asks a server over the network
     pytest.mark.tier("full"),
 ]

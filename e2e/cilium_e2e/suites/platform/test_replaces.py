@@ -12,6 +12,8 @@ from cilium_e2e.cluster.status import AgentStatus
 from cilium_e2e.kube import Kube
 from cilium_e2e.model import Object, Ref
 
+pytestmark = pytest.mark.flowless
+
 CNI_FOLDER = "/host/etc/cni/net.d"
 CNI_SUFFIXES = (".conf", ".conflist", ".json")
 BACKUP = ".cilium_bak"

@@ -16,6 +16,8 @@ from cilium_e2e.suites.demo import (
     demo_policy,
 )
 
+pytestmark = pytest.mark.flowless
+
 needs_policy = pytest.mark.requires(REQUIREMENT)
 
 
