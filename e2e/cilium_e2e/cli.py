@@ -37,6 +37,18 @@ _POLICY = re.compile(
 _COLLECTED = (".py", ".fuzz", _SCENARIOS)
 # Options of pytest whose value may be a test; what follows them is theirs.
 _TAKES_A_TEST = {"--deselect", "-k", "-m"}
+_TAKES_NOTHING = {
+    "-x",
+    "-v",
+    "-vv",
+    "-q",
+    "-s",
+    "-l",
+    "--exitfirst",
+    "--verbose",
+    "--quiet",
+    "--keep-cluster",
+}
 # Flags of `run` that pytest knows under another name, because pytest-kind brought it.
 _RENAMED = {"--node-image": "--kind-image"}
 
@@ -178,27 +190,34 @@ def _run(given: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _chosen(words: Sequence[str], suites: Path) -> tuple[list[str], list[str]]:
-    """Pytest's other words, and the tests among them (``policy/test_x.py::test_y``, as reports say).
+    """Pytest's other words, and the tests among them: files of the suites, and ids as reports have them.
 
     Raises:
-        InputError: no suite has such a file, and it is no scenario file either.
+        InputError: no suite has such a test, and it is no scenario elsewhere either.
     """
     rest: list[str] = []
     chosen: list[str] = []
     before = ""
     for word in words:
         file, mark, _ = word.partition("::")
-        if mark and file.endswith(_COLLECTED) and not word.startswith("-") and before not in _TAKES_A_TEST:
-            if (suites / file).is_file():
-                chosen.append(str(suites / word))
-            elif file.endswith(_SCENARIOS) and Path(file).is_file():
-                chosen.append(word)
-            else:
-                raise InputError("expected a test of the suites, got one that is not there", place=word)
+        ours = file.endswith(_COLLECTED) and not word.startswith("-") and _stands_alone(before, bool(mark))
+        if ours and (suites / file).is_file():
+            chosen.append(str(suites / word))
+        elif ours and mark and file.endswith(_SCENARIOS) and Path(file).is_file():
+            chosen.append(word)
+        elif ours and mark:
+            raise InputError("expected a test of the suites, got one that is not there", place=word)
         else:
             rest.append(word)
         before = word
     return rest, chosen
+
+
+def _stands_alone(before: str, an_id: bool) -> bool:  # noqa: FBT001 - one of two kinds of words
+    """Whether a word is no value of the option before it; few take a test's id, any may take a file."""
+    if an_id:
+        return before not in _TAKES_A_TEST
+    return not before.startswith("-") or "=" in before or before in _TAKES_NOTHING
 
 
 def _as_pytest(given: argparse.Namespace) -> list[str]:

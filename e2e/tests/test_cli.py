@@ -182,6 +182,22 @@ def test_a_scenario_of_a_file_elsewhere_is_run_alone(executed, tmp_path):
     assert executed(f"{file}::a")[-1] == f"{file}::a"
 
 
+@pytest.mark.parametrize("before", [[], ["-x"], ["-n", "4"], ["--junit-xml=out.xml"], ["--keep-cluster"]])
+def test_a_file_of_the_suites_is_run_alone(executed, before):
+    words = executed(*before, "policy/scenarios/conflicts.scenario.yaml")
+    assert words[-1] == str(SUITES / "policy/scenarios/conflicts.scenario.yaml")
+    assert str(SUITES) not in words[words.index("-n") :]
+
+
+@pytest.mark.parametrize(
+    "given", [["mine/test_x.py"], ["--junit-xml", "policy/test_demo_policy.py"], ["no.scenario.yaml"]]
+)
+def test_any_other_file_is_left_to_pytest_beside_the_suites(executed, given):
+    words = executed(*given)
+    assert words[words.index(given[0]) :][: len(given)] == given
+    assert words[-1] == str(SUITES)
+
+
 @pytest.mark.parametrize("flag", ["--deselect", "-k"])
 def test_a_test_that_is_an_options_value_stays_there(executed, flag):
     words = executed(flag, "policy/test_demo_policy.py::test_x")

@@ -89,6 +89,7 @@ class Controller:
         """Find out what is wrong, have the workers started, and make the cluster while they collect."""
         if self._config.getoption("collectonly"):
             return (yield)
+        _require_paths(self._config)
         self._listen()
         clusters = self._config.stash[CLUSTERS]
         if clusters.several:  # a worker must know which of them is its own
@@ -212,6 +213,19 @@ class Controller:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(line)
+
+
+def _require_paths(config: pytest.Config) -> None:
+    """Refuse tests that are not there before anything is made; xdist's workers would find none, silently.
+
+    Raises:
+        pytest.UsageError: a file or folder does not exist.
+    """
+    if config.getoption("pyargs"):
+        return
+    for word in config.args:
+        if not (config.invocation_params.dir / word.partition("::")[0]).exists():
+            raise pytest.UsageError(f"file or directory not found: {word}")
 
 
 @contextmanager

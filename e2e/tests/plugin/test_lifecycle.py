@@ -113,6 +113,16 @@ def test_a_cluster_that_cannot_be_made_is_told_once(nested, text_of, how, code, 
     assert nested.events == begun, "no worker ran, and there is nothing to delete"
 
 
+@pytest.mark.parametrize("given", [["nowhere.py"], ["-n", "1", "nowhere.py::test_x"]])
+def test_tests_that_are_not_there_are_told_while_nothing_is_made(nested, text_of, given):
+    """By an xdist worker nobody would hear of it."""
+    nested.tests(FINE)
+    result = nested.run(*given)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert text_of(result).count(f"ERROR: file or directory not found: {given[-1]}") == 1
+    assert nested.events == []
+
+
 def test_a_cluster_that_cannot_be_deleted_is_told_once(nested, text_of):
     nested.fails("stop")
     nested.tests(FINE)
