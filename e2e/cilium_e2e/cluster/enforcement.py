@@ -64,11 +64,14 @@ class Enforcement:
         endpoints: Collection[str],
         *,
         gone: bool = False,
+        absent: Sequence[PolicyRef] = (),
         timeout_s: float,
     ) -> Proof:
         """See :meth:`cilium_e2e.model.Cluster.prove`."""
         clock = self._kube.clock
-        attempt = _Attempt(tuple(policies), frozenset(endpoints), gone, self._before(policies))
+        attempt = _Attempt(
+            tuple(policies), frozenset(endpoints), gone, self._before(policies), absent=tuple(absent)
+        )
         start = clock.monotonic()
         while True:
             missing, proofs = attempt.look(self._kube, self._agents)
@@ -76,11 +79,11 @@ class Enforcement:
             if not missing or took_s > timeout_s:
                 self._remember(attempt)
             if not missing:
-                return Proof(attempt.policies, gone, tuple(proofs), took_s, attempt.detail())
+                return Proof(attempt.policies, gone, tuple(proofs), took_s, attempt.detail(), attempt.absent)
             if took_s > timeout_s:
                 raise EnforcementNotProven(
                     f"not {'gone' if gone else 'enforced'} within {timeout_s:g} s: {_lines(missing)}",
-                    place=", ".join(map(str, policies)),
+                    place=", ".join(map(str, [*policies, *absent])),
                     hint="Look at the agent's log and at `cilium-dbg policy get` on that node.",
                 )
             clock.sleep(_POLL_S)
@@ -96,6 +99,8 @@ class Enforcement:
 
     def _remember(self, attempt: _Attempt) -> None:
         """Keep the rules as they are held now, proven or not: a refused change leaves the old ones."""
+        for policy in attempt.absent:
+            self._last.pop(policy.uid, None)
         for policy in attempt.policies:
             if attempt.gone:
                 self._last.pop(policy.uid, None)
@@ -154,6 +159,7 @@ class _Attempt:
     wanted: frozenset[str]
     gone: bool
     before: Mapping[str, _Held]
+    absent: tuple[PolicyRef, ...] = ()
     reached: dict[str, int] = field(default_factory=dict)
     rules: dict[str, Mapping[str, str]] = field(default_factory=dict)
     facts: Surroundings = field(default_factory=lambda: Surroundings({}, ()))
@@ -195,7 +201,7 @@ class _Attempt:
         return [policy for policy in self.policies if not self.gone and self.before.get(policy.uid)]
 
     def _namespaces(self) -> set[str]:
-        named = {policy.namespace for policy in self.policies}
+        named = {policy.namespace for policy in (*self.policies, *self.absent)}
         return (named | {name.partition("/")[0] for name in self.wanted if "/" in name}) - {""}
 
     def _judge(self, node: str, state: AgentState) -> tuple[list[str], list[EndpointProof]]:
@@ -229,10 +235,11 @@ class _Attempt:
     def _unlike(self, node: str, state: AgentState) -> list[str]:
         """How a repository is other than wanted, one phrase each."""
         held = state.policies.uids
+        unwanted = self.policies if self.gone else self.absent
+        still = [str(policy) for policy in unwanted if policy.uid in held]
+        lines = [f"still holds {', '.join(still)}"] if still else []
         if self.gone:
-            still = [str(policy) for policy in self.policies if policy.uid in held]
-            return [f"still holds {', '.join(still)}"] if still else []
-        lines = []
+            return lines
         if absent := [str(policy) for policy in self.policies if policy.uid not in held]:
             lines.append(f"does not hold {', '.join(absent)}")
         for policy in self.policies:

@@ -196,10 +196,11 @@ class LiveCluster:
         endpoints: Sequence[str],
         *,
         gone: bool = False,
+        absent: Sequence[PolicyRef] = (),
         timeout_s: float = 30.0,
     ) -> Proof:
         """See :class:`~cilium_e2e.model.Cluster`."""
-        return self._enforcement.prove(policies, endpoints, gone=gone, timeout_s=timeout_s)
+        return self._enforcement.prove(policies, endpoints, gone=gone, absent=absent, timeout_s=timeout_s)
 
     def close(self) -> None:
         """See :class:`~cilium_e2e.model.Cluster`."""

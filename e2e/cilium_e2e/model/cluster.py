@@ -145,9 +145,12 @@ class Cluster(Protocol):
         endpoints: Sequence[str],
         *,
         gone: bool = False,
+        absent: Sequence[PolicyRef] = (),
         timeout_s: float = 30.0,
     ) -> Proof:
         """Wait until every endpoint (``namespace/pod``) enforces the policies, or no longer does.
+
+        ``absent`` are policies that must not be enforced any more at the same time.
 
         Raises:
             EnforcementNotProven: not within ``timeout_s``; the message names what is missing where.

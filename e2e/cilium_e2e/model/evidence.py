@@ -104,6 +104,7 @@ def _proof(proof: Proof) -> dict[str, Any]:
     return {
         "policies": [f"{policy} ({policy.uid})" for policy in proof.policies],
         "gone": proof.gone,
+        **({"absent": [f"{policy} ({policy.uid})" for policy in proof.absent]} if proof.absent else {}),
         "endpoints": {entry.endpoint: entry.revision for entry in proof.endpoints},
         "realized_s": round(proof.realized_s, 3),
         **({"detail": list(proof.detail)} if proof.detail else {}),

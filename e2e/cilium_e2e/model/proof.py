@@ -34,6 +34,7 @@ class Proof:
         endpoints: every endpoint that was waited for.
         realized_s: from the request to the last endpoint's realization, in seconds.
         detail: further facts checked (ipcache, service backends), one line each.
+        absent: policies that those took the place of, shown to be no longer enforced.
     """
 
     policies: tuple[PolicyRef, ...]
@@ -41,8 +42,11 @@ class Proof:
     endpoints: tuple[EndpointProof, ...]
     realized_s: float
     detail: tuple[str, ...] = ()
+    absent: tuple[PolicyRef, ...] = ()
 
     def __str__(self) -> str:
         what = ", ".join(map(str, self.policies)) or "no policy"
         state = "no longer enforced" if self.gone else "enforced"
+        if self.absent:
+            state += f", in place of {', '.join(map(str, self.absent))},"
         return f"{what}: {state} at {len(self.endpoints)} endpoints after {self.realized_s:.2f} s"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cilium_e2e.model import CheckRecord, Evidence, Proof
+from cilium_e2e.model import CheckRecord, Evidence, PolicyRef, Proof
 from cilium_e2e.report.texts import bounded, clean
 
 MOST = 20
@@ -69,9 +69,15 @@ def _many(name: str, values: Iterable[str]) -> list[tuple[str, str]]:
 
 def _proof(proof: Proof) -> str:
     """Policies, endpoints with the revision each has realized, and how long that took."""
-    policies = ", ".join(f"{policy} ({policy.uid or 'no uid'})" for policy in proof.policies) or "no policy"
+    policies = _identified(proof.policies) or "no policy"
     shown = [f"{entry.endpoint} at revision {entry.revision}" for entry in proof.endpoints[:_ENDPOINTS]]
     if len(proof.endpoints) > _ENDPOINTS:
         shown.append(f"and {len(proof.endpoints) - _ENDPOINTS} more")
     state = "gone" if proof.gone else "enforced"
+    if proof.absent:
+        state += f", in place of {_identified(proof.absent)},"
     return f"{policies}: {state} after {proof.realized_s:.3f} s; endpoints: {', '.join(shown) or 'none'}"
+
+
+def _identified(policies: Iterable[PolicyRef]) -> str:
+    return ", ".join(f"{policy} ({policy.uid or 'no uid'})" for policy in policies)

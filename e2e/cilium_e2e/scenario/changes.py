@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from cilium_e2e.model import ClusterStateError, PolicyError, PolicyRef, Proof, Ref, WaitTimeout
@@ -43,18 +43,22 @@ class Changes:
     def make(self, step: Step) -> None:
         """Do what a step says, and prove it: policies enforced or gone, identities known to the agents.
 
+        Policies that take the place of others are applied before those are deleted, as Flux does it.
+
         Raises:
             PolicyError: a policy is refused.
             EnforcementNotProven, WaitTimeout: it did not come to be so in time.
         """
-        self._delete(step.delete)
+        replaced = self._replaced(step)
+        if not replaced:
+            self._delete(step.delete)
         self._relabel(step.relabel, step.relabel_namespace)
         for key in step.restart:
             labels = self._pod_labels.get(key, self._stage.pods[key].labels)
             self._stage.restart(key, labels)
         if step.relabel or step.relabel_namespace or step.restart:
             self._await_identities()
-        self._apply(step.apply)
+        self._apply(step.apply, replaced)
         if self._refs and not step.apply:
             # What remains judges the step, by identities that may be others now.
             refs = list(self._refs.values())
@@ -99,7 +103,19 @@ class Changes:
             self._pod_labels[key] = labels
             self._stage.relabel_pod(key, labels)
 
-    def _apply(self, declared: Iterable[PolicyDecl]) -> None:
+    def _replaced(self, step: Step) -> list[str]:
+        """The policies that a step's policies take the place of, where it does nothing else."""
+        applied = {name_of(policy.object) for policy in step.apply}
+        chosen = self._chosen(step.delete)
+        if step.relabel or step.relabel_namespace or step.restart or not applied.isdisjoint(chosen):
+            return []
+        apart = any(policy.object["kind"] not in POLICY_KINDS for policy in step.apply)
+        return [] if apart or not applied or not self._refs.keys() >= set(chosen) else chosen
+
+    def _chosen(self, names: Iterable[str]) -> list[str]:
+        return [key for name in names for key in self._live if name in (key, key.rpartition("/")[2])]
+
+    def _apply(self, declared: Iterable[PolicyDecl], replaced: Sequence[str] = ()) -> None:
         objects = {name_of(policy.object): self._stage.policy(policy.object) for policy in declared}
         if not objects:
             return
@@ -109,13 +125,19 @@ class Changes:
         self._stage.kube.apply_all(policy for name, policy in objects.items() if name not in policies)
         if policies:
             refs, proof = enforce_all(
-                self._stage.cluster, self._stage.kube, list(policies.values()), self._stage.endpoints
+                self._stage.cluster,
+                self._stage.kube,
+                list(policies.values()),
+                self._stage.endpoints,
+                replaces=[self._refs[key] for key in replaced],
             )
+            for key in replaced:
+                del self._live[key], self._refs[key]
             self._refs |= dict(zip(policies, refs, strict=True))
             self._proven(refs, proof)
 
     def _delete(self, names: Iterable[str]) -> None:
-        chosen = [key for name in names for key in self._live if name in (key, key.rpartition("/")[2])]
+        chosen = self._chosen(names)
         for key in chosen:
             remove(self._stage.kube, self._live[key])
         refs = [self._refs[key] for key in chosen if key in self._refs]

@@ -17,6 +17,7 @@ from cilium_e2e.model import (
     Proof,
     Ref,
 )
+from cilium_e2e.scenario.workload import remove
 
 # How long the first proof is waited for before the policy's own status is looked at; each next one waits
 # twice as long. Realization takes about 0.25 s, and so does a refusal.
@@ -42,6 +43,8 @@ def enforce_all(
     policies: Sequence[Object],
     endpoints: Sequence[str],
     timeout_s: float = 30.0,
+    *,
+    replaces: Sequence[PolicyRef] = (),
 ) -> tuple[list[PolicyRef], Proof]:
     """Apply policies and wait until every endpoint enforces them; removing them is the caller's.
 
@@ -51,6 +54,7 @@ def enforce_all(
         policies: the objects.
         endpoints: ``namespace/pod`` of those that must enforce them.
         timeout_s: how long all of it may take, in seconds.
+        replaces: policies that are removed once the others are stored, as Flux prunes, and proven gone.
 
     Raises:
         PolicyError: the API server or Cilium refuses one; the message holds their words.
@@ -63,8 +67,10 @@ def enforce_all(
             with suppress(PolicyError):  # what Cilium refuses is held by nobody; the new one may be taken
                 _proven(cluster, kube, [reference(old)], (), start, timeout_s)
     live = [_apply(kube, policy) for policy in policies]
+    for former in replaces:
+        remove(kube, _ref(former))
     refs = [reference(stored) for stored in live]
-    proof = _proven(cluster, kube, refs, endpoints, start, timeout_s)
+    proof = _proven(cluster, kube, refs, endpoints, start, timeout_s, replaces)
     return refs, dataclasses.replace(proof, realized_s=cluster.clock.monotonic() - start)
 
 
@@ -75,6 +81,7 @@ def _proven(
     endpoints: Sequence[str],
     start: float,
     timeout_s: float,
+    absent: Sequence[PolicyRef] = (),
 ) -> Proof:
     """Prove policies in time, counted from ``start``; look now and then whether Cilium has refused one."""
     clock = cluster.clock
@@ -82,10 +89,12 @@ def _proven(
     while True:
         left_s = timeout_s - (clock.monotonic() - start)
         try:
-            return cluster.prove(policies, endpoints, timeout_s=min(patience_s, max(left_s, 0.0)))
+            return cluster.prove(
+                policies, endpoints, absent=absent, timeout_s=min(patience_s, max(left_s, 0.0))
+            )
         except EnforcementNotProven as error:
             for policy in policies:
-                _refused(kube, Ref(_GROUPS[policy.kind], policy.kind, policy.name, policy.namespace))
+                _refused(kube, _ref(policy))
             if clock.monotonic() - start >= timeout_s:
                 missing = error.message.split(": ", 1)[-1]
                 raise EnforcementNotProven(
@@ -100,6 +109,10 @@ def reference(stored: Object) -> PolicyRef:
     return PolicyRef(
         stored["kind"], meta.get("namespace", ""), meta["name"], meta["uid"], meta.get("generation", 0)
     )
+
+
+def _ref(policy: PolicyRef) -> Ref:
+    return Ref(_GROUPS[policy.kind], policy.kind, policy.name, policy.namespace)
 
 
 def _apply(kube: Kube, policy: Object) -> Object:

@@ -285,6 +285,51 @@ def test_gone(n1: Agent) -> None:
     assert "no longer enforced" in str(proof)
 
 
+class TestInPlaceOfAnother:
+    """A policy is to be enforced and another no longer, and both are proven by one look."""
+
+    OLD = PolicyRef("CiliumNetworkPolicy", "default", "old", "u-old")
+
+    @pytest.fixture(autouse=True)
+    def held(self, n1: Agent) -> None:
+        n1.change("u-old")
+        n1.realize()
+
+    def prove(self, *agents: Agent) -> Proof:
+        return enforcement(FakeAgents(*agents)).prove([DEMO], ["default/a"], absent=[self.OLD], timeout_s=1)
+
+    def test_neither_comes_for_the_other(self, n1: Agent) -> None:
+        with pytest.raises(EnforcementNotProven, match=rf"n1 still holds {self.OLD} .*does not hold {DEMO}"):
+            self.prove(n1)
+        n1.change("u-demo")
+        n1.realize()
+        with pytest.raises(EnforcementNotProven, match=f"n1 still holds {self.OLD} at revision") as caught:
+            self.prove(n1)
+        assert caught.value.place == f"{DEMO}, {self.OLD}"
+        assert "does not hold" not in str(caught.value)
+
+    def test_an_endpoint_must_have_realized_both(self, n1: Agent) -> None:
+        n1.change("u-demo")
+        n1.realize()
+        n1.change("u-old", gone=True)
+        with pytest.raises(EnforcementNotProven, match=r"ready at revision 5, expected ready at 6"):
+            self.prove(n1)
+        n1.realize()
+        proof = self.prove(n1)
+        assert (proof.policies, proof.absent, proof.gone) == ((DEMO,), (self.OLD,), False)
+        assert str(proof).startswith(f"{DEMO}: enforced, in place of {self.OLD}, at 1 endpoints after ")
+
+    def test_on_every_node(self, n1: Agent, n2: Agent) -> None:
+        n2.change("u-old")
+        for agent in (n1, n2):
+            agent.change("u-demo")
+            agent.realize()
+        n1.change("u-old", gone=True)
+        n1.realize()
+        with pytest.raises(EnforcementNotProven, match="n2 still holds"):
+            self.prove(n1, n2)
+
+
 def test_other_people_s_policies_are_not_waited_for(n1: Agent) -> None:
     n1.change("u-demo")
     agents = FakeAgents(n1)

@@ -59,7 +59,7 @@ class Bench:
             obj["metadata"]["uid"] = "uid-1"
             self.api.put(obj)
 
-    def prove(self, policies, endpoints, *, gone=False, timeout_s=30.0):
+    def prove(self, policies, endpoints, *, gone=False, absent=(), timeout_s=30.0):
         self.enforced = bool(policies) or self.enforced
         shown = tuple(EndpointProof(name, "n1", 2, frozenset()) for name in endpoints)
         return Proof(tuple(policies), gone, shown, 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +85,7 @@ def test_proofs_flows_and_notes():
         proofs=[
             Proof((policy,), gone=False, endpoints=proven, realized_s=0.25049, detail=("ipcache",)),
             Proof((policy,), gone=True, endpoints=(), realized_s=0.0),
+            Proof((policy,), gone=False, endpoints=(), realized_s=0.0, absent=(replace(policy, name="q"),)),
         ],
         flows=[flow],
         notes={"odd": "thing"},
@@ -99,6 +101,13 @@ def test_proofs_flows_and_notes():
                 "detail": ["ipcache"],
             },
             {"policies": ["CiliumNetworkPolicy x/p (uid)"], "gone": True, "endpoints": {}, "realized_s": 0.0},
+            {
+                "policies": ["CiliumNetworkPolicy x/p (uid)"],
+                "gone": False,
+                "absent": ["CiliumNetworkPolicy x/q (uid)"],
+                "endpoints": {},
+                "realized_s": 0.0,
+            },
         ],
         "flows": [str(flow)],
         "notes": {"odd": "thing"},

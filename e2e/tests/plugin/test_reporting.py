@@ -258,7 +258,7 @@ from types import SimpleNamespace
 
 @pytest.fixture(scope="session")
 def cluster(kube, handle):
-    def prove(refs, endpoints, *, gone=False, timeout_s=30.0):
+    def prove(refs, endpoints, *, gone=False, absent=(), timeout_s=30.0):
         return Proof(tuple(refs), gone, tuple(EndpointProof(e, "n1", 2, frozenset()) for e in endpoints), 0.1)
     return SimpleNamespace(info=handle.info, clock=kube.clock, prove=prove, relay=lambda: None)
 

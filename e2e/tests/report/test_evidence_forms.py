@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,14 @@ def proof(number=1, *, endpoints=1, gone=False):
     policy = PolicyRef("CiliumNetworkPolicy", "x", f"p{number}", f"uid-{number}")
     shown = tuple(EndpointProof(f"x/e{n}", "n1", 10 + n, frozenset()) for n in range(endpoints))
     return Proof((policy,), gone, shown, 0.25)
+
+
+def test_what_a_policy_takes_the_place_of_is_told():
+    one = dataclasses.replace(proof(1), absent=proof(2).policies)
+    told = dict(given_properties(Evidence(proofs=[one])))["proof"]
+    assert told.startswith(
+        "CiliumNetworkPolicy x/p1 (uid-1): enforced, in place of CiliumNetworkPolicy x/p2 (uid-2),"
+    )
 
 
 def flow(number=1):

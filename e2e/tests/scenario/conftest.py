@@ -29,7 +29,7 @@ class ScriptedCluster:
     def prober(self, source: Target) -> ScriptedProber:
         return ScriptedProber(self, source)
 
-    def prove(self, policies, endpoints, *, gone=False, timeout_s=30.0) -> None:
+    def prove(self, policies, endpoints, *, gone=False, absent=(), timeout_s=30.0) -> None:
         self.proven.append((tuple(policies), list(endpoints)))
 
 

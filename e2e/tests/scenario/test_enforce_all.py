@@ -50,6 +50,28 @@ def test_all_kinds_are_proven_together_in_the_given_order():
     assert proof.realized_s == pytest.approx(0.8), "from before the first was stored"
 
 
+def test_what_they_replace_is_removed_once_they_are_stored_and_proven_absent():
+    """As Flux does it: applied first, then pruned; never a moment with neither."""
+    api, kube = made()
+    agents = Agents(api, enforced_at=1000.8)
+    (old,), _ = enforce_all(agents, kube, [policy("old")], ["x/p"])
+    there = []
+    api.on_apply = lambda obj: there.append(kube.find(Ref.of(policy("old"))) is not None)
+    enforce_all(agents, kube, [policy("new"), policy("more")], ["x/p"], replaces=[old])
+    assert there == [True, True]
+    assert kube.find(Ref.of(policy("old"))) is None
+    assert agents.absent == [[], [old]]
+
+
+def test_what_is_to_be_replaced_stays_where_the_new_one_is_refused():
+    api, kube = made()
+    (old,), _ = enforce_all(Agents(api, enforced_at=1000.0), kube, [policy("old")], ["x/p"])
+    api.fail("apply", KubeError(422, "Invalid", "no"))
+    with pytest.raises(PolicyError):
+        enforce_all(Agents(api), kube, [policy("new")], ["x/p"], replaces=[old])
+    assert kube.find(Ref.of(policy("old"))) is not None
+
+
 @given(st.floats(0.0, 29.0))
 def test_the_time_is_the_whole_one_however_often_it_was_looked(late_s):
     api, kube = made()

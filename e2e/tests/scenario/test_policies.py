@@ -186,7 +186,7 @@ def test_with_the_real_proof_a_refused_policy_is_held_by_no_agent(api, kube):
     class Cluster:
         clock = api.clock
 
-        def prove(self, policies, endpoints, *, gone=False, timeout_s=30.0):
+        def prove(self, policies, endpoints, *, gone=False, absent=(), timeout_s=30.0):
             return Enforcement(kube, Held()).prove(policies, endpoints, gone=gone, timeout_s=timeout_s)
 
     api.later(0.1, judged(api, "False"))

@@ -288,6 +288,66 @@ steps:
     assert gone == ["only-b"]
 
 
+def in_place(*, name="only-b", beside=""):
+    return f"""
+name: one in place of another
+policies: [{DENY}]
+expect: [{{from: x/b, to: "x/a:80/TCP", outcome: denied}}]
+rest: none
+steps:
+  - name: b may
+    delete: [deny]
+    apply: [{ONLY_B.replace("only-b", name)}]
+    {beside}
+    rest: none
+    expect:
+      - {{from: x/b, to: "x/a:80/TCP", outcome: connected}}
+      - {{from: x/c, to: "x/a:80/TCP", outcome: denied}}
+"""
+
+
+def test_a_policy_in_place_of_another_is_proven_once(bench):
+    bench.run(in_place())
+    assert [(proof.policies[0].name, proof.gone, proof.absent) for proof in proofs(bench)] == [
+        ("deny", False, ()),
+        ("only-b", False, proofs(bench)[0].policies),
+        ("only-b", True, ()),
+    ]
+    assert bench.policies == []
+
+
+@pytest.mark.parametrize(
+    "beside", ["relabel: [{pod: y/c, labels: {pod: c}}]", "restart: [y/c]", "delete: [deny, some-cidrs]"]
+)
+def test_where_a_step_does_more_the_former_policy_goes_first(bench, beside):
+    text = in_place(beside=beside)
+    if "some-cidrs" in beside:  # what is deleted is no policy alone
+        group = (
+            "{apiVersion: cilium.io/v2alpha1, kind: CiliumCIDRGroup, "
+            "metadata: {name: some-cidrs}, spec: {externalCIDRs: []}}"
+        )
+        text = text.replace(f"[{DENY}]", f"[{DENY}, {group}]").replace("    delete: [deny]\n", "")
+    bench.run(text)
+    assert [(proof.policies[0].name, proof.gone, proof.absent) for proof in proofs(bench)][:3] == [
+        ("deny", False, ()),
+        ("deny", True, ()),
+        ("only-b", False, ()),
+    ]
+
+
+def test_a_policy_that_comes_back_under_its_name_goes_first(bench):
+    bench.run(in_place(name="deny"))
+    assert [(proof.policies[0].kind, proof.gone, proof.absent) for proof in proofs(bench)][:3] == [
+        ("NetworkPolicy", False, ()),
+        ("NetworkPolicy", True, ()),
+        ("CiliumNetworkPolicy", False, ()),
+    ]
+
+
+def proofs(bench):
+    return [proof for proof in bench.lab.evidence.proofs if proof.policies]
+
+
 def test_labels_that_no_agent_learns_of_are_told(bench, monkeypatch):
     before = EnforcingCluster.endpoints
     bench.run("name: nothing\nrest: none")

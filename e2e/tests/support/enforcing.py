@@ -370,14 +370,14 @@ class EnforcingCluster:
             found.append(Endpoint(number, meta["namespace"], meta["name"], node, ("10.0.0.1",), identity))
         return found
 
-    def prove(self, policies, endpoints, *, gone=False, timeout_s=30.0) -> Proof:
+    def prove(self, policies, endpoints, *, gone=False, absent=(), timeout_s=30.0) -> Proof:
         for policy in policies:
             if policy.name in self.unproven:
                 self.clock.sleep(timeout_s)
                 raise EnforcementNotProven(f"not enforced within {timeout_s:g} s: n1", place=str(policy))
         self.proven.append((tuple(policies), gone))
         proofs = tuple(EndpointProof(name, "n2", 4, frozenset()) for name in endpoints)
-        return Proof(tuple(policies), gone, proofs, 0.2)
+        return Proof(tuple(policies), gone, proofs, 0.2, absent=tuple(absent))
 
     def flows(self, window, filter) -> list[object]:  # noqa: A002 - the protocol's word
         if self.found_flows is not None:

@@ -88,6 +88,7 @@ class LabCluster:
         endpoints: Sequence[str],
         *,
         gone: bool = False,
+        absent: Sequence[PolicyRef] = (),
         timeout_s: float = 30.0,
     ) -> Proof:
         names = [policy.name for policy in policies]
@@ -114,11 +115,13 @@ class Agents:
         api: the cluster's API.
         enforced_at: when.
         asked: policies, endpoints and timeout of each proof asked for.
+        absent: what was to be absent in each.
     """
 
     api: MemoryTransport
     enforced_at: float | None = None
     asked: list[tuple[list[PolicyRef], list[str], float]] = field(default_factory=list)
+    absent: list[list[PolicyRef]] = field(default_factory=list)
 
     @property
     def clock(self) -> VirtualClock:
@@ -130,9 +133,11 @@ class Agents:
         endpoints: Sequence[str],
         *,
         gone: bool = False,
+        absent: Sequence[PolicyRef] = (),
         timeout_s: float = 30.0,
     ) -> Proof:
         assert not gone
+        self.absent.append(list(absent))
         self.asked.append((list(policies), list(endpoints), timeout_s))
         start = self.clock.now
         if self.enforced_at is not None and self.enforced_at <= start + timeout_s:

@@ -174,7 +174,7 @@ class OracleCluster:
         self.clock.sleep(0.5)
         return [self._answer(probe, self.bend(probe, view.says(probe))) for probe in batch]
 
-    def prove(self, policies, names, *, gone=False, timeout_s=30.0) -> Proof:
+    def prove(self, policies, names, *, gone=False, absent=(), timeout_s=30.0) -> Proof:
         proofs = tuple(EndpointProof(str(name), "w1", 1, frozenset()) for name in names)
         return Proof(tuple(policies), gone, proofs, 0.1)
 
