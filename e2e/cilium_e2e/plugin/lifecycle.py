@@ -104,10 +104,11 @@ class Controller:
             result = yield
             with _telling():
                 clusters.handles[clusters.first] = session.start()
+            self._handover.give(clusters.handles)
         except BaseException:
-            self._handover.refuse()
+            with suppress(OSError):  # what went wrong before is what the user must see
+                self._handover.refuse()
             raise
-        self._handover.give(clusters.handles)
         return result
 
     def _start_all(self, clusters: Clusters) -> None:
@@ -126,9 +127,15 @@ class Controller:
 
     def _dismiss(self) -> None:
         """End the workers that have been started: pytest does not finish a session that has not begun."""
-        xdist = self._config.pluginmanager.get_plugin("dsession")
-        if xdist is not None:
-            xdist.pytest_sessionfinish()
+        xdist: Any = self._config.pluginmanager.get_plugin("dsession")
+        manager = getattr(xdist, "nodemanager", None)
+        if manager is None:
+            return
+        for gateway in manager.group:
+            process = _process(gateway)
+            if process is not None:
+                _interrupt(process)  # one that collects would be left in peace for five seconds
+        xdist.pytest_sessionfinish()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
@@ -146,13 +153,13 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self) -> None:
         """Delete the cluster where pytest never came to finish a session, because its start failed."""
-        if not self._finished:
-            self._dismiss()
         try:
             self._stop()
         except HarnessError as error:
             _tell(error)
         finally:
+            if not self._finished:
+                self._dismiss()
             if self._handover is not None:
                 self._handover.close()
             for number, handler in self._handlers.items():
@@ -172,16 +179,14 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
         """Remember an xdist worker's process, where it is one of this machine's."""
-        # There is no public way to it; one that is not found ends later, that is all.
-        process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+        process = _process(node.gateway)
         if process is not None:
             self._workers.append(process)
 
     def pytest_keyboard_interrupt(self) -> None:
         """Interrupt the workers' tests: left alone they take ten seconds, longer than CI systems wait."""
         for worker in self._workers:
-            with suppress(OSError):
-                worker.send_signal(signal.SIGINT)
+            _interrupt(worker)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what was tested, where, how long it took, and how it differs from the repository."""
@@ -213,6 +218,18 @@ class Controller:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(line)
+
+
+def _process(gateway: Any) -> subprocess.Popen[bytes] | None:
+    """A worker's process, where it is one of this machine's."""
+    # There is no public way to it; one that is not found ends later, that is all.
+    found: subprocess.Popen[bytes] | None = getattr(getattr(gateway, "_io", None), "popen", None)
+    return found
+
+
+def _interrupt(worker: subprocess.Popen[bytes]) -> None:
+    with suppress(OSError):
+        worker.send_signal(signal.SIGINT)
 
 
 def _require_paths(config: pytest.Config) -> None:

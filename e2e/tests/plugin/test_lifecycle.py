@@ -17,6 +17,12 @@ def test_handle(handle, number):
     assert number != 3, "this one fails"
 """
 FINE = "def test_fine(handle):\n    event('ran')\n"
+COLLECTED = """
+from pathlib import Path
+
+(Path(__file__).parent / "worker.pid").write_text(str(os.getpid()))
+event("collected")
+"""
 BLOCKED = """
 import threading
 
@@ -53,9 +59,7 @@ def test_workers_collect_while_the_cluster_is_made(nested):
 def test_workers_of_a_cluster_that_does_not_come_up_run_nothing_and_end(nested, text_of):
     """They have been started and have tests; their processes do not stay."""
     nested.fails("fails with a worker")
-    nested.tests(
-        "__import__('pathlib').Path('worker.pid').write_text(str(os.getpid()))\nevent('collected')\n" + FINE
-    )
+    nested.tests(COLLECTED + FINE)
     result = nested.run("-n", "1")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert text_of(result).count("ERROR: DaemonSet cilium: the agent on node n1 is stuck") == 1
@@ -206,6 +210,26 @@ def test_a_signal_deletes_the_cluster_and_a_second_one_does_not_break_that(neste
     assert process.returncode == pytest.ExitCode.INTERRUPTED, output
     assert nested.events == ["start", "blocked", "torn down", "deleting", "deleted"]
     assert f"{number.name}: deleting cluster ce2e-fake, please wait" in output
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False)],
+    ids=["SIGINT to all", "SIGTERM to the controller"],
+)
+def test_a_signal_while_the_cluster_is_made_deletes_it_and_ends_the_workers(nested, number, to_all):
+    """They have collected, and wait for the cluster."""
+    nested.fails("hangs")
+    nested.tests(COLLECTED + FINE)
+    process = nested.popen("-n", "1")
+    nested.await_event("hangs", process)
+    nested.await_event("collected", process)
+    os.killpg(process.pid, number) if to_all else os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert sorted(nested.events) == ["collected", "deleted", "deleting", "hangs", "start"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((nested.pytester.path / "worker.pid").read_text()), 0)
 
 
 def test_an_interruption_reaches_workers_on_this_machine_at_once():
