@@ -17,7 +17,7 @@ from cilium_e2e.kube import Kube
 from cilium_e2e.model import Backend, BackendUnavailable, Target
 from cilium_e2e.plugin.clusters import CLUSTERS, handle_of
 from cilium_e2e.plugin.evidence import evidence_of
-from cilium_e2e.plugin.flow_stream import FlowStream, asks_for_flows
+from cilium_e2e.plugin.flow_stream import FlowStream, declines_flows
 from cilium_e2e.plugin.reporting import on_failure
 from cilium_e2e.probe import Port
 from cilium_e2e.repository import Repository
@@ -84,6 +84,8 @@ def cluster(handle: Handle, run_options: Options, request: pytest.FixtureRequest
     stash[_STREAM] = handle, stream
     stream.expect(stash[_TEST])
     yield attached
+    if stash.get(_STREAM, None) == (handle, stream):
+        del stash[_STREAM]
     try:
         stream.settle()
     finally:
@@ -144,7 +146,7 @@ def lab(
     say they ask for none.
     """
     evidence = evidence_of(request.node)
-    followed = asks_for_flows(request.node)
+    followed = not declines_flows(request.node)
     if followed and (why := flow_stream.open()):
         evidence.notes["hubble"] = why
     return Lab(
