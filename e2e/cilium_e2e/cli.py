@@ -37,18 +37,7 @@ _POLICY = re.compile(
 _COLLECTED = (".py", ".fuzz", _SCENARIOS)
 # Options of pytest whose value may be a test; what follows them is theirs.
 _TAKES_A_TEST = {"--deselect", "-k", "-m"}
-_TAKES_NOTHING = {
-    "-x",
-    "-v",
-    "-vv",
-    "-q",
-    "-s",
-    "-l",
-    "--exitfirst",
-    "--verbose",
-    "--quiet",
-    "--keep-cluster",
-}
+_TAKES_A_FILE = {"--junit-xml", "--junitxml", "--ignore", "--ignore-glob", "-c", "--confcutdir", "--rootdir"}
 # Flags of `run` that pytest knows under another name, because pytest-kind brought it.
 _RENAMED = {"--node-image": "--kind-image"}
 
@@ -200,8 +189,9 @@ def _chosen(words: Sequence[str], suites: Path) -> tuple[list[str], list[str]]:
     before = ""
     for word in words:
         file, mark, _ = word.partition("::")
-        ours = file.endswith(_COLLECTED) and not word.startswith("-") and _stands_alone(before, bool(mark))
-        if ours and (suites / file).is_file():
+        taken = before in (_TAKES_A_TEST if mark else _TAKES_A_TEST | _TAKES_A_FILE)
+        ours = file.endswith(_COLLECTED) and not word.startswith("-") and not taken
+        if ours and (suites / file).is_file() and (mark or not Path(file).is_absolute()):
             chosen.append(str(suites / word))
         elif ours and mark and file.endswith(_SCENARIOS) and Path(file).is_file():
             chosen.append(word)
@@ -211,13 +201,6 @@ def _chosen(words: Sequence[str], suites: Path) -> tuple[list[str], list[str]]:
             rest.append(word)
         before = word
     return rest, chosen
-
-
-def _stands_alone(before: str, an_id: bool) -> bool:  # noqa: FBT001 - one of two kinds of words
-    """Whether a word is no value of the option before it; few take a test's id, any may take a file."""
-    if an_id:
-        return before not in _TAKES_A_TEST
-    return not before.startswith("-") or "=" in before or before in _TAKES_NOTHING
 
 
 def _as_pytest(given: argparse.Namespace) -> list[str]:

@@ -182,15 +182,26 @@ def test_a_scenario_of_a_file_elsewhere_is_run_alone(executed, tmp_path):
     assert executed(f"{file}::a")[-1] == f"{file}::a"
 
 
-@pytest.mark.parametrize("before", [[], ["-x"], ["-n", "4"], ["--junit-xml=out.xml"], ["--keep-cluster"]])
+@pytest.mark.parametrize(
+    "before",
+    [[], ["-x"], ["-n", "4"], ["-n4"], ["-xv"], ["--junit-xml=out.xml"], ["--keep-cluster"], ["--pdb"]],
+)
 def test_a_file_of_the_suites_is_run_alone(executed, before):
     words = executed(*before, "policy/scenarios/conflicts.scenario.yaml")
     assert words[-1] == str(SUITES / "policy/scenarios/conflicts.scenario.yaml")
-    assert str(SUITES) not in words[words.index("-n") :]
+    assert str(SUITES) not in words[words.index("-p") :]
 
 
 @pytest.mark.parametrize(
-    "given", [["mine/test_x.py"], ["--junit-xml", "policy/test_demo_policy.py"], ["no.scenario.yaml"]]
+    "given",
+    [
+        ["mine/test_x.py"],
+        [
+            str(SUITES / "policy/test_demo_policy.py")
+        ],  # whoever names a file of the disk means that beside all
+        ["--junit-xml", "policy/test_demo_policy.py"],
+        ["no.scenario.yaml"],
+    ],
 )
 def test_any_other_file_is_left_to_pytest_beside_the_suites(executed, given):
     words = executed(*given)
