@@ -91,7 +91,8 @@ class KindSession:
             self._sweep(engine, kind)
             kept = self._claim(kind, prepared.topology)
             if kept is None:
-                preflight.check_room(host, prepared.topology)
+                # Looked at anew: what was swept may have filled the disk.
+                preflight.check_room(preflight.look(engine.info(), local=engine.local), prepared.topology)
         except BaseException:
             self._claims.close()
             engine.close()
