@@ -235,7 +235,7 @@ class _Attempt:
     def _unlike(self, node: str, state: AgentState) -> list[str]:
         """How a repository is other than wanted, one phrase each."""
         held = state.policies.uids
-        unwanted = self.policies if self.gone else self.absent
+        unwanted = (*self.policies, *self.absent) if self.gone else self.absent
         still = [str(policy) for policy in unwanted if policy.uid in held]
         lines = [f"still holds {', '.join(still)}"] if still else []
         if self.gone:

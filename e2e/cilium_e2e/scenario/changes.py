@@ -113,7 +113,8 @@ class Changes:
         return [] if apart or not applied or not self._refs.keys() >= set(chosen) else chosen
 
     def _chosen(self, names: Iterable[str]) -> list[str]:
-        return [key for name in names for key in self._live if name in (key, key.rpartition("/")[2])]
+        found = (key for name in names for key in self._live if name in (key, key.rpartition("/")[2]))
+        return list(dict.fromkeys(found))
 
     def _apply(self, declared: Iterable[PolicyDecl], replaced: Sequence[str] = ()) -> None:
         objects = {name_of(policy.object): self._stage.policy(policy.object) for policy in declared}

@@ -13,9 +13,11 @@ from cilium_e2e.model import (
     ClusterStateError,
     Destination,
     Direction,
+    EnforcementNotProven,
     Evidence,
     Expectation,
     FlowVerdict,
+    KubeError,
     OutcomeKind,
     PolicyError,
     Probe,
@@ -342,6 +344,22 @@ def test_a_policy_that_comes_back_under_its_name_goes_first(bench):
         ("NetworkPolicy", True, ()),
         ("CiliumNetworkPolicy", False, ()),
     ]
+
+
+def test_a_policy_in_place_of_another_that_is_not_proven_leaves_neither(bench):
+    """The former one is deleted by then; the stage is not used again."""
+    bench.cluster.unproven.add("only-b")
+    with pytest.raises(EnforcementNotProven):
+        bench.run(in_place())
+    assert bench.policies == []
+    assert bench.pods() == []
+
+
+def test_a_policy_in_place_of_another_that_is_refused_leaves_neither(bench):
+    bench.cluster.kube.fail("apply", KubeError(422, "Invalid", "no"), kind="CiliumNetworkPolicy")
+    with pytest.raises(PolicyError):
+        bench.run(in_place())
+    assert bench.policies == []
 
 
 def proofs(bench):
