@@ -137,9 +137,9 @@ class CiliumAgents:
             )
         return sorted(running, key=lambda agent: agent.node)
 
-    def each(self, ask: Callable[[AgentPod], T]) -> list[T]:
-        """Ask every agent, in parallel; answers in the order of :meth:`pods`."""
-        agents = self.pods()
+    def each(self, ask: Callable[[AgentPod], T], among: Sequence[AgentPod] = ()) -> list[T]:
+        """Ask every agent, in parallel; answers in the order of :meth:`pods`, or of those given."""
+        agents = among or self.pods()
         with ThreadPoolExecutor(max_workers=min(8, len(agents)), thread_name_prefix="agent") as pool:
             return list(pool.map(ask, agents))
 

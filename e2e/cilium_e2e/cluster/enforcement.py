@@ -55,6 +55,8 @@ class Enforcement:
     def __init__(self, kube: Kube, agents: CiliumAgents) -> None:
         self._kube = kube
         self._agents = agents
+        self.seen: tuple[float, list[Endpoint]] | None = None
+        """All endpoints as the last proof saw them, and when its look began, by the clock's ``monotonic``."""
         # By UID: the generation asked for last, the rules seen for it by node, and those it had to replace.
         self._last: dict[str, tuple[int, _Held, _Held]] = {}
 
@@ -74,11 +76,13 @@ class Enforcement:
         )
         start = clock.monotonic()
         while True:
+            looked_s = clock.monotonic()
             missing, proofs = attempt.look(self._kube, self._agents)
             took_s = clock.monotonic() - start
             if not missing or took_s > timeout_s:
                 self._remember(attempt)
             if not missing:
+                self.seen = looked_s, attempt.endpoints
                 return Proof(attempt.policies, gone, tuple(proofs), took_s, attempt.detail(), attempt.absent)
             if took_s > timeout_s:
                 raise EnforcementNotProven(
@@ -118,9 +122,13 @@ _Said = TypeVar("_Said")
 class _Answer(Generic[_Said]):
     """What one agent said; nothing, for the reason in ``failure``, where ``said`` is None."""
 
-    node: str
+    agent: AgentPod
     said: _Said | None
     failure: str = ""
+
+    @property
+    def node(self) -> str:
+        return self.agent.node
 
     def __str__(self) -> str:
         return f"the agent on {self.node} did not answer ({self.failure})"
@@ -135,10 +143,10 @@ def _ask(question: Callable[[AgentPod], _Said], agent: AgentPod) -> _Answer[_Sai
     try:
         said = started(lambda: question(agent), agent.node).result(_ANSWER_S)
     except ClusterStateError as error:
-        return _Answer(agent.node, None, _passing(error))
+        return _Answer(agent, None, _passing(error))
     except TimeoutError:
-        return _Answer(agent.node, None, f"no answer within {_ANSWER_S:g} s")
-    return _Answer(agent.node, said)
+        return _Answer(agent, None, f"no answer within {_ANSWER_S:g} s")
+    return _Answer(agent, said)
 
 
 @dataclass(slots=True)
@@ -153,6 +161,7 @@ class _Attempt:
         rules: node to its rules by UID, as of the last look.
         facts: the pods and Services of the last look.
         compared: how many addresses were found in every ipcache at the last look.
+        endpoints: all that the agents had at the last look.
     """
 
     policies: tuple[PolicyRef, ...]
@@ -164,6 +173,7 @@ class _Attempt:
     rules: dict[str, Mapping[str, str]] = field(default_factory=dict)
     facts: Surroundings = field(default_factory=lambda: Surroundings({}, ()))
     compared: int = 0
+    endpoints: list[Endpoint] = field(default_factory=list)
 
     def look(self, kube: Kube, agents: CiliumAgents) -> tuple[list[str], list[EndpointProof]]:
         """What is still missing, one line each, and the proofs of the endpoints that are done."""
@@ -179,13 +189,13 @@ class _Attempt:
             lines, done = self._judge(node, state)
             missing += lines
             proofs += done
-        endpoints = [endpoint for _, state in states for endpoint in state.endpoints]
+        self.endpoints = [endpoint for _, state in states for endpoint in state.endpoints]
         if len(states) == len(answers):
-            known = {endpoint.name for endpoint in endpoints}
+            known = {endpoint.name for endpoint in self.endpoints}
             missing += [f"{name} is no endpoint of any agent" for name in sorted(self.wanted - known)]
         if missing:
             return missing, proofs
-        return self._around(kube, agents, endpoints), proofs
+        return self._around(kube, agents, [answer.agent for answer in answers]), proofs
 
     def detail(self) -> tuple[str, ...]:
         """The further facts of a proof, one line each."""
@@ -248,20 +258,20 @@ class _Attempt:
                 lines.append(f"holds {policy} with the rules from before its change")
         return lines
 
-    def _around(self, kube: Kube, agents: CiliumAgents, endpoints: Sequence[Endpoint]) -> list[str]:
+    def _around(self, kube: Kube, agents: CiliumAgents, asked: Sequence[AgentPod]) -> list[str]:
         """What is wrong with identities, and what the datapaths know wrongly of peers and Services."""
         try:
             self.facts = read(kube, self._namespaces())
             wrong = [
                 f"the identity of {endpoint.name} on {endpoint.node} {lack}"
-                for endpoint in endpoints
+                for endpoint in self.endpoints
                 if endpoint.name in self.wanted and (lack := self.facts.lacks(endpoint))
             ]
             if wrong:
                 return wrong
-            peers = [endpoint for endpoint in endpoints if self._concerned(endpoint)]
+            peers = [endpoint for endpoint in self.endpoints if self._concerned(endpoint)]
             self.compared = sum(len(peer.ips) for peer in peers)
-            found = agents.each(lambda agent: self._wrong(agents, agent, peers))
+            found = agents.each(lambda agent: self._wrong(agents, agent, peers), asked)
         except ClusterStateError as error:
             return [f"the cluster cannot be asked ({_passing(error)})"]
         return [line for lines in found for line in lines]

@@ -186,8 +186,11 @@ class LiveCluster:
         """See :class:`~cilium_e2e.model.Cluster`."""
         return complete_flows(self.relay(), window, filter, timeout_s=_FLOWS_TIMEOUT_S)
 
-    def endpoints(self) -> list[Endpoint]:
+    def endpoints(self, *, since_s: float | None = None) -> list[Endpoint]:
         """See :class:`~cilium_e2e.model.Cluster`."""
+        seen = self._enforcement.seen
+        if since_s is not None and seen is not None and seen[0] >= since_s:
+            return list(seen[1])
         return [endpoint for found in self.agents.each(self.agents.endpoints) for endpoint in found]
 
     def prove(

@@ -135,8 +135,11 @@ class Cluster(Protocol):
         """
         ...
 
-    def endpoints(self) -> list[Endpoint]:
-        """The endpoints of all nodes, as the agents know them now."""
+    def endpoints(self, *, since_s: float | None = None) -> list[Endpoint]:
+        """The endpoints of all nodes, as the agents know them now; or as a proof saw them after ``since_s``.
+
+        That is a time of the cluster's clock, ``monotonic``.
+        """
         ...
 
     def prove(

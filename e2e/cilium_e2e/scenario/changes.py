@@ -34,6 +34,8 @@ class Changes:
         self._pod_labels: dict[str, Mapping[str, str]] = {}
         self._space_labels: dict[str, Mapping[str, str]] = {}
         self._ever: set[str] = set()
+        self.changed_s = stage.cluster.clock.monotonic()
+        """When something was changed last, by the cluster's clock; what is seen later is as it was left."""
 
     def policy(self, name: str) -> PolicyRef | None:
         """The policy in force that is written ``name`` or ``namespace/name``; None where there is none."""
@@ -56,6 +58,7 @@ class Changes:
         for key in step.restart:
             labels = self._pod_labels.get(key, self._stage.pods[key].labels)
             self._stage.restart(key, labels)
+        self.changed_s = self._stage.cluster.clock.monotonic()
         if step.relabel or step.relabel_namespace or step.restart:
             self._await_identities()
         self._apply(step.apply, replaced)

@@ -48,7 +48,11 @@ class LiveObjects:
 
 
 def live_world(
-    cluster: Cluster, kube: Kube, *, dns_names: Mapping[str, Sequence[str]] | None = None
+    cluster: Cluster,
+    kube: Kube,
+    *,
+    dns_names: Mapping[str, Sequence[str]] | None = None,
+    since_s: float | None = None,
 ) -> World:
     """The cluster as it is now.
 
@@ -59,6 +63,7 @@ def live_world(
         cluster: gives endpoints, nodes and agents outside.
         kube: its API.
         dns_names: agent outside (``one``) to the names that pods have resolved to its address.
+        since_s: when something was changed last, by the cluster's clock; endpoints of a later proof will do.
 
     Raises:
         ClusterStateError: the agents' configuration is missing, or a read failed.
@@ -78,7 +83,11 @@ def live_world(
         cidr_groups=kube.list_known(_CIDR_GROUPS),
     )
     return world_of(
-        cluster.info, cluster.endpoints(), objects, options_of(config.get("data") or {}), dns_names=dns_names
+        cluster.info,
+        cluster.endpoints(since_s=since_s),
+        objects,
+        options_of(config.get("data") or {}),
+        dns_names=dns_names,
     )
 
 

@@ -100,9 +100,9 @@ def run(
     """
     if oracles is None:
         oracles = lab.cluster.info.backend is not Backend.SIMULATED
-    ask = ask or (lambda names: live_oracle(lab, names))
-    known = _Oracles(ask) if oracles or scenario.every_flow else None
     changes = Changes(lab, stage)
+    ask = ask or (lambda names: live_oracle(lab, names, since_s=changes.changed_s))
+    known = _Oracles(ask) if oracles or scenario.every_flow else None
     untold = 0
     control(scenario.steps, lab, stage, oracles=oracles)
     try:
@@ -116,9 +116,13 @@ def run(
     return untold
 
 
-def live_oracle(lab: Lab, names: DNSNames = NO_NAMES) -> Oracle:
-    """An oracle of the cluster as it is now, with every policy on it, and of the names resolved so far."""
-    return Oracle(live_world(lab.cluster, lab.kube, dns_names=names), live_policies(lab.kube))
+def live_oracle(lab: Lab, names: DNSNames = NO_NAMES, *, since_s: float | None = None) -> Oracle:
+    """An oracle of the cluster as it is now, with every policy on it, and of the names resolved so far.
+
+    ``since_s`` is when something was changed last, if that is known; see :func:`live_world`.
+    """
+    world = live_world(lab.cluster, lab.kube, dns_names=names, since_s=since_s)
+    return Oracle(world, live_policies(lab.kube))
 
 
 def control(steps: Sequence[Step], lab: Lab, stage: Stage, *, oracles: bool) -> None:

@@ -80,7 +80,7 @@ class FakeAgents:
         self.listing: Exception | None = None
         self._moved = False
 
-    def each(self, ask: Callable[[AgentPod], Any]) -> list[Any]:
+    def each(self, ask: Callable[[AgentPod], Any], among: Sequence[AgentPod] = ()) -> list[Any]:
         self._moved = False
         if self.listing:
             self._move()
@@ -155,6 +155,31 @@ def test_enforced(n1: Agent, n2: Agent) -> None:
     ]
     assert all(e.listed == {"u-demo"} for e in proof.endpoints)
     assert (proof.policies, proof.gone, proof.realized_s) == ((DEMO,), False, 0)
+
+
+def test_the_endpoints_of_its_last_look_are_kept(n1: Agent) -> None:
+    n1.change("u-demo")
+    n1.realize()
+    agents = FakeAgents(n1)
+    proofs = enforcement(agents)
+    assert proofs.seen is None
+    agents.steps = [lambda: None, lambda: n1.holds("default/late")]
+    proofs.prove([DEMO], ["default/late"], timeout_s=5)
+    assert proofs.seen is not None
+    looked_s, endpoints = proofs.seen
+    assert looked_s > 0
+    assert "default/late" in {endpoint.name for endpoint in endpoints}
+
+
+def test_the_agents_of_a_look_are_listed_once(n1: Agent) -> None:
+    n1.change("u-demo")
+    n1.realize()
+    agents = FakeAgents(n1)
+    among: list[Sequence[AgentPod]] = []
+    each = agents.each
+    agents.each = lambda ask, given=(): among.append(given) or each(ask, given)  # type: ignore[method-assign,func-returns-value]
+    run(agents, "default/a")
+    assert [[agent.node for agent in given] for given in among] == [[], ["n1"]]
 
 
 def test_it_is_waited_for(n1: Agent) -> None:

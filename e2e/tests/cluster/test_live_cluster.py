@@ -462,6 +462,26 @@ class TestAgents:
             "default/frontend": set(),
         }
 
+    @pytest.mark.usefixtures("agents")
+    def test_endpoints_of_a_proof_will_do_where_nothing_was_changed_since(
+        self, cluster: LiveCluster, api: MemoryTransport
+    ) -> None:
+        asked = api.on_exec
+        began_s = cluster.clock.monotonic()
+        assert cluster.endpoints(since_s=began_s), "before any proof they are asked for"
+        cluster.prove([], ["default/demo"])
+
+        def silent(*_: object) -> FakeExec:
+            raise AssertionError("an agent was asked")
+
+        api.on_exec = silent
+        assert "default/demo" in {endpoint.name for endpoint in cluster.endpoints(since_s=began_s)}
+        api.on_exec = asked
+        cluster.clock.sleep(1.0)
+        before = len(api.calls)
+        assert cluster.endpoints(since_s=cluster.clock.monotonic())
+        assert len(api.calls) > before, "what was seen before the change says nothing"
+
     def test_publishing_is_the_publisher_s(self, cluster: LiveCluster) -> None:
         assert cluster.publish().tag == "tag"
         assert cluster.info is INFO

@@ -88,7 +88,7 @@ def transport():
 
 @pytest.fixture
 def cluster():
-    return SimpleNamespace(info=INFO, endpoints=endpoints)
+    return SimpleNamespace(info=INFO, endpoints=lambda *, since_s: endpoints())
 
 
 def world(cluster, transport, **names):
@@ -169,7 +169,7 @@ def test_cidr_groups_are_read(cluster, transport):
 def test_a_remade_pod_counts_once(cluster, transport):
     old = next(e for e in endpoints() if e.pod == "demo")
     twice = [*endpoints(), dataclasses.replace(old, id=9, state="disconnecting")]
-    found = world(SimpleNamespace(info=INFO, endpoints=lambda: twice), transport)
+    found = world(SimpleNamespace(info=INFO, endpoints=lambda *, since_s: twice), transport)
     assert [pod.key for pod in found.pods].count("default/demo") == 1
 
 

@@ -31,7 +31,7 @@ class Scripted:
         self.answers = list(answers)
         self.clock = VirtualClock()
 
-    def endpoints(self):
+    def endpoints(self, *, since_s=None):
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer

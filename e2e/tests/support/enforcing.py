@@ -353,7 +353,7 @@ class EnforcingCluster:
         known = {**outside, **inside}.get(str(target), "10.96.0.1")
         return str(pod["status"]["podIP"]) if pod else known
 
-    def endpoints(self) -> list[Endpoint]:
+    def endpoints(self, *, since_s: float | None = None) -> list[Endpoint]:
         spaces = {
             space["metadata"]["name"]: space["metadata"]["labels"] for space in self.kube.all("Namespace")
         }

@@ -143,7 +143,7 @@ class PaperCluster:
     def flows(self, window: Any, filter: Any) -> list[Flow]:  # noqa: A002 - Hubble's word
         return [flow for flow in self.seen if flow.time_s in window]
 
-    def endpoints(self) -> list[Endpoint]:
+    def endpoints(self, *, since_s: float | None = None) -> list[Endpoint]:
         return [
             Endpoint(
                 number,

@@ -148,7 +148,7 @@ class OracleCluster:
     def relay(self) -> None:
         """There is nothing to open."""
 
-    def endpoints(self) -> list[Endpoint]:
+    def endpoints(self, *, since_s: float | None = None) -> list[Endpoint]:
         """Each pod's, with the identity that goes with the labels it has in the API now."""
         found = [_endpoint(1, "kube-system", "dns", DNS_LABELS, "w1", "coredns")]
         numbers = itertools.count(10)
