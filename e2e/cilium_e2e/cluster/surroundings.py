@@ -96,7 +96,7 @@ class Surroundings:
 
 
 def read(kube: Kube, namespaces: Collection[str]) -> Surroundings:
-    """Pods and Services of some namespaces, all asked for in parallel.
+    """Pods and Services of some namespaces, asked for in parallel; backends where there are Services.
 
     Raises:
         KubeError: an answer other than success.
@@ -112,13 +112,18 @@ def read(kube: Kube, namespaces: Collection[str]) -> Surroundings:
         labels = pool.map(lambda name: _labels(kube.find(Ref("v1", "Namespace", name))), names)
         pods = pool.map(lambda name: listed("v1", "Pod", name), names)
         services = pool.map(lambda name: listed("v1", "Service", name), names)
-        slices = pool.map(lambda name: listed("discovery.k8s.io/v1", "EndpointSlice", name), names)
+        served = list(services)
+        slices = pool.map(
+            lambda name, some: listed("discovery.k8s.io/v1", "EndpointSlice", name) if some else [],
+            names,
+            served,
+        )
         facts = {
             found.name: found for own, some in zip(labels, pods, strict=True) for found in _pods(some, own)
         }
         ports = tuple(
             port
-            for some, sliced in zip(services, slices, strict=True)
+            for some, sliced in zip(served, slices, strict=True)
             for service in some
             for port in service_ports(service, sliced)
         )
