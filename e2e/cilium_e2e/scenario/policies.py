@@ -19,8 +19,6 @@ from cilium_e2e.model import (
 )
 from cilium_e2e.scenario.workload import remove
 
-# An agent needs longer than this for any change; to look at once costs a node more than the wait.
-_AT_LEAST_S = 0.1
 # How long the first proof is waited for before the policy's own status is looked at; each next one waits
 # twice as long. Realization takes about 0.25 s, and so does a refusal.
 _FIRST_LOOK_S = 1.0
@@ -74,7 +72,6 @@ def enforce_all(
     for former in replaces:
         remove(kube, _ref(former))
     refs = [reference(stored) for stored in live]
-    cluster.clock.sleep(_AT_LEAST_S)
     proof = _proven(cluster, kube, refs, endpoints, start, timeout_s, replaces)
     return refs, dataclasses.replace(proof, realized_s=cluster.clock.monotonic() - start)
 

@@ -93,6 +93,14 @@ def test_looks_are_further_and_further_apart_and_end_in_time():
     assert api.clock.now == pytest.approx(1020.0)
 
 
+def test_a_rest_of_time_that_is_none_ends_it():
+    """Sums of times are not exact: of 30 s less than a billionth may be left for ever."""
+    api, kube = made()
+    api.clock.now += 1 / 3
+    with pytest.raises(EnforcementNotProven, match="not enforced within 30 s"):
+        enforce_all(Agents(api), kube, [policy("a")], ["x/p"])
+
+
 def test_the_one_that_cilium_refuses_is_named_among_many():
     api, kube = made(c="bad port")
     agents = Agents(api)

@@ -39,7 +39,7 @@ INFO = ClusterInfo(
 )
 
 
-def endpoints():
+def endpoints(*, since_s=None):
     listed = recorded("cilium-dbg-endpoint-list-demo-policy")
     return [parse_endpoint(entry, node="lab-worker") for entry in listed]
 
@@ -88,7 +88,7 @@ def transport():
 
 @pytest.fixture
 def cluster():
-    return SimpleNamespace(info=INFO, endpoints=lambda *, since_s: endpoints())
+    return SimpleNamespace(info=INFO, endpoints=endpoints)
 
 
 def world(cluster, transport, **names):
