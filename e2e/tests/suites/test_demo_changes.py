@@ -50,7 +50,7 @@ def test_it_fails_where_the_policy_does_nothing(test, policy):
 def test_an_identity_that_stays_is_told(test, policy):
     place = lab(SPECS)
     stale = place.cluster.endpoints()
-    place.cluster.endpoints = lambda: stale
+    place.cluster.endpoints = lambda *, since_s=None: stale
     with pytest.raises(EnforcementNotProven, match="expected an identity with app="):
         test(place, WORKLOAD, policy)
 

@@ -57,7 +57,7 @@ def test_every_test_says_what_it_shows(items):
 
 
 def test_only_known_markers_are_used(items):
-    known = {"requires", "parametrize", "usefixtures", "disruptive", "timeout", "tier", "tag"}
+    known = {"requires", "parametrize", "usefixtures", "disruptive", "timeout", "tier", "tag", "flowless"}
     assert {mark.name for item in items for mark in item.iter_markers()} <= known
 
 
