@@ -7,6 +7,8 @@ import os
 import socket
 import tarfile
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -99,6 +101,7 @@ class Engine:
             opened.pop_all()
         except _ERRORS as error:
             opened.close()
+            _let_go(error)
             raise BackendUnavailable(
                 "no container engine answers",
                 place="backend kind",
@@ -377,6 +380,19 @@ def _failed(what: str, error: Exception) -> EngineError:
     return EngineError(
         f"the container engine failed: {_first_line(error)}", place=what, hint=disk_hint(str(error))
     )
+
+
+def _let_go(error: BaseException) -> None:
+    """Close the socket that the client leaves open where it cannot connect, and that the error's frames keep.
+
+    Left to the garbage collector it would be warned of at some other place, as an error of a test run.
+    """
+    seen: BaseException | None = error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        while seen is not None:
+            traceback.clear_frames(seen.__traceback__)
+            seen = seen.__cause__ or seen.__context__
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -442,3 +444,16 @@ class TestPaused:
     def test_one_that_is_not_there(self, engine: Engine) -> None:
         with pytest.raises(EngineError, match="pausing n9"):
             engine.pause("n9")
+
+
+def test_where_none_answers_no_socket_is_left_to_the_garbage_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client leaves it open; found later, it was an error at the end of a run that had passed."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(BackendUnavailable):
+            Engine()
+        gc.collect()
+    assert [str(warning.message) for warning in told if warning.category is ResourceWarning] == []
