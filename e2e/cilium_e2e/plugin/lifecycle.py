@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Generator, Iterator
@@ -80,7 +79,6 @@ class Controller:
         self._session: Stoppable | None = None
         self._handover: handover.Handover | None = None
         self._terminated = self._finished = False
-        self._workers: list[subprocess.Popen[bytes]] = []
         self._handlers: dict[signal.Signals, Any] = {}
 
     # Around xdist's, which starts the workers.
@@ -127,15 +125,21 @@ class Controller:
 
     def _dismiss(self) -> None:
         """End the workers that have been started: pytest does not finish a session that has not begun."""
-        xdist: Any = self._config.pluginmanager.get_plugin("dsession")
-        manager = getattr(xdist, "nodemanager", None)
-        if manager is None:
-            return
-        for gateway in manager.group:
-            process = _process(gateway)
+        self._interrupt_workers()  # one that collects would be left in peace for five seconds
+        xdist = self._config.pluginmanager.get_plugin("dsession")
+        if xdist is not None:
+            xdist.pytest_sessionfinish()
+
+    def _interrupt_workers(self) -> None:
+        """Send SIGINT to those xdist workers that are processes of this machine."""
+        xdist = self._config.pluginmanager.get_plugin("dsession")
+        manager = getattr(xdist, "nodemanager", None)  # there is none before it has started
+        for gateway in manager.group if manager is not None else ():
+            # There is no public way to it; one that is not found ends later, that is all.
+            process = getattr(getattr(gateway, "_io", None), "popen", None)
             if process is not None:
-                _interrupt(process)  # one that collects would be left in peace for five seconds
-        xdist.pytest_sessionfinish()
+                with suppress(OSError):
+                    process.send_signal(signal.SIGINT)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
@@ -176,17 +180,9 @@ class Controller:
             "to come": "" if clusters.handles or self._handover is None else str(self._handover.path),
         }
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodeready(self, node: Any) -> None:
-        """Remember an xdist worker's process, where it is one of this machine's."""
-        process = _process(node.gateway)
-        if process is not None:
-            self._workers.append(process)
-
     def pytest_keyboard_interrupt(self) -> None:
         """Interrupt the workers' tests: left alone they take ten seconds, longer than CI systems wait."""
-        for worker in self._workers:
-            _interrupt(worker)
+        self._interrupt_workers()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say what was tested, where, how long it took, and how it differs from the repository."""
@@ -218,18 +214,6 @@ class Controller:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(line)
-
-
-def _process(gateway: Any) -> subprocess.Popen[bytes] | None:
-    """A worker's process, where it is one of this machine's."""
-    # There is no public way to it; one that is not found ends later, that is all.
-    found: subprocess.Popen[bytes] | None = getattr(getattr(gateway, "_io", None), "popen", None)
-    return found
-
-
-def _interrupt(worker: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError):
-        worker.send_signal(signal.SIGINT)
 
 
 def _require_paths(config: pytest.Config) -> None:

@@ -236,15 +236,18 @@ def test_an_interruption_reaches_workers_on_this_machine_at_once():
     """xdist itself would leave them to finish, and kill them after ten seconds."""
     sent = []
 
-    def worker(popen):
-        return SimpleNamespace(gateway=SimpleNamespace(_io=SimpleNamespace(popen=popen)))
+    def gateway(popen):
+        return SimpleNamespace(_io=SimpleNamespace(popen=popen))
 
     def gone(_):
         raise ProcessLookupError
 
-    controller = lifecycle.Controller(None)
-    controller.pytest_testnodeready(worker(SimpleNamespace(send_signal=gone)))
-    controller.pytest_testnodeready(worker(SimpleNamespace(send_signal=sent.append)))
-    controller.pytest_testnodeready(SimpleNamespace(gateway=SimpleNamespace()))
-    controller.pytest_keyboard_interrupt()
+    workers = [
+        gateway(SimpleNamespace(send_signal=gone)),
+        gateway(SimpleNamespace(send_signal=sent.append)),
+        SimpleNamespace(),
+    ]
+    xdist = SimpleNamespace(nodemanager=SimpleNamespace(group=workers))
+    plugins = SimpleNamespace(get_plugin={"dsession": xdist}.get)
+    lifecycle.Controller(SimpleNamespace(pluginmanager=plugins)).pytest_keyboard_interrupt()
     assert sent == [signal.SIGINT]
