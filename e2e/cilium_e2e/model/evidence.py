@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cilium_e2e.model.flow import Flow
 from cilium_e2e.model.probe import Outcome, Probe
 from cilium_e2e.model.proof import Proof
+from cilium_e2e.model.verdict import PolicyRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,15 @@ class Evidence:
         return {name: part for name, part in parts.items() if part}
 
 
+def _identified(policies: Iterable[PolicyRef]) -> list[str]:
+    return [f"{policy} ({policy.uid})" for policy in policies]
+
+
 def _proof(proof: Proof) -> dict[str, Any]:
     return {
-        "policies": [f"{policy} ({policy.uid})" for policy in proof.policies],
+        "policies": _identified(proof.policies),
         "gone": proof.gone,
-        **({"absent": [f"{policy} ({policy.uid})" for policy in proof.absent]} if proof.absent else {}),
+        **({"absent": _identified(proof.absent)} if proof.absent else {}),
         "endpoints": {entry.endpoint: entry.revision for entry in proof.endpoints},
         "realized_s": round(proof.realized_s, 3),
         **({"detail": list(proof.detail)} if proof.detail else {}),

@@ -148,7 +148,7 @@ def control(steps: Sequence[Step], lab: Lab, stage: Stage, *, oracles: bool) -> 
     slow = [
         check
         for check in checks
-        if check.probe.protocol in _AT_ONCE and stage.reached.get(check.probe.id, 0.0) * _PROMPT > SILENCE_S
+        if check.probe.protocol in _AT_ONCE and not _prompt(stage.reached.get(check.probe.id, 0.0))
     ]
     if slow:
         again = judge(lab.cluster, slow, converge_s=0.0, hold=0)
@@ -202,6 +202,11 @@ def _step(
     return untold
 
 
+def _prompt(took_s: float) -> bool:
+    """Whether an answer came so soon that the shorter silence is as good as the longer one."""
+    return took_s * _PROMPT <= SILENCE_S
+
+
 def _hasty(cell: Cell, stage: Stage) -> Cell:
     """A denied cell with a shorter silence, where the answer was there at once without the policies.
 
@@ -210,7 +215,7 @@ def _hasty(cell: Cell, stage: Stage) -> Cell:
     """
     probe = cell.check.probe
     took_s = stage.reached.get(probe.id)
-    if not cell.denied or took_s is None or took_s * _PROMPT > SILENCE_S:
+    if not cell.denied or took_s is None or not _prompt(took_s):
         return cell
     if probe.protocol not in _AT_ONCE or probe.target.kind is TargetKind.DNS:
         return cell  # with the policies a proxy may answer, which did not before

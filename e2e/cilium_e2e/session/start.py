@@ -82,6 +82,7 @@ class KindSession:
             InputError: something is not as it must be; no name is owned.
         """
         backend, engine, why = choose_backend(self._options)
+        self._claims.callback(engine.close)
         self._say(f"backend: {backend.value} ({why})")
         try:
             prepared = prepare(self._options)
@@ -95,9 +96,7 @@ class KindSession:
                 preflight.check_room(preflight.look(engine.info(), local=engine.local), prepared.topology)
         except BaseException:
             self._claims.close()
-            engine.close()
             raise
-        self._claims.callback(engine.close)
         self._claimed = _Claimed(prepared, backend, engine, kind, kept)
 
     def start(self) -> Handle:
