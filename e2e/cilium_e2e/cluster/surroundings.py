@@ -17,6 +17,9 @@ from cilium_e2e.policy.labels import NAMESPACE_LABELS, POLICY_CLUSTER, pod_label
 
 _SLICE_SERVICE = "kubernetes.io/service-name"
 _K8S = "k8s:"
+# A request costs the API server more than a few small objects do, and a proof asks again and again. Pods are
+# large, and elsewhere there may be very many.
+_TOGETHER_FROM = 3
 # Of these a node's agent keeps a choice of the backends, by rules that are not repeated here.
 _CHOOSING_ANNOTATIONS = ("service.cilium.io/", "service.kubernetes.io/topology-mode")
 
@@ -109,17 +112,18 @@ def read(kube: Kube, namespaces: Collection[str]) -> Surroundings:
         return kube.list_all(Ref(api_version, kind, namespace=namespace))
 
     with ThreadPoolExecutor(max_workers=min(8, 4 * len(names)), thread_name_prefix="facts") as pool:
-        labels = pool.map(lambda name: _labels(kube.find(Ref("v1", "Namespace", name))), names)
         pods = pool.map(lambda name: listed("v1", "Pod", name), names)
-        services = pool.map(lambda name: listed("v1", "Service", name), names)
-        served = list(services)
+        labels = pool.map(lambda asked: _namespace_labels(kube, asked), _questions(names))
+        services = pool.map(lambda asked: _services(kube, asked), _questions(names))
+        served = [some for found in services for some in found]
         slices = pool.map(
             lambda name, some: listed("discovery.k8s.io/v1", "EndpointSlice", name) if some else [],
             names,
             served,
         )
+        known = [own for found in labels for own in found]
         facts = {
-            found.name: found for own, some in zip(labels, pods, strict=True) for found in _pods(some, own)
+            found.name: found for own, some in zip(known, pods, strict=True) for found in _pods(some, own)
         }
         ports = tuple(
             port
@@ -128,6 +132,25 @@ def read(kube: Kube, namespaces: Collection[str]) -> Surroundings:
             for port in service_ports(service, sliced)
         )
     return Surroundings(facts, ports)
+
+
+def _questions(names: Sequence[str]) -> list[Sequence[str]]:
+    """The namespaces that one request asks about: each alone, or all together where they are many."""
+    return [names] if len(names) >= _TOGETHER_FROM else [[name] for name in names]
+
+
+def _namespace_labels(kube: Kube, names: Sequence[str]) -> list[Mapping[str, str]]:
+    if len(names) == 1:
+        return [_labels(kube.find(Ref("v1", "Namespace", names[0])))]
+    found = {obj["metadata"]["name"]: obj for obj in kube.list_all(Ref("v1", "Namespace"))}
+    return [_labels(found.get(name)) for name in names]
+
+
+def _services(kube: Kube, names: Sequence[str]) -> list[list[Object]]:
+    if len(names) == 1:
+        return [kube.list_all(Ref("v1", "Service", namespace=names[0]))]
+    everywhere = kube.list_all(Ref("v1", "Service"))
+    return [[found for found in everywhere if found["metadata"]["namespace"] == name] for name in names]
 
 
 def wrong_identities(ipcache: IpCache, peers: Sequence[Endpoint], node: str) -> Iterator[str]:

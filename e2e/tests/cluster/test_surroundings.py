@@ -152,6 +152,52 @@ def test_pods_of_the_host_network_have_their_nodes_identity() -> None:
     assert found.pods["ns/own"].settled
 
 
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b", "c", "d", "e"]), st.integers(0, 2), min_size=1
+    ),  # namespace to how many Services it has
+    st.sets(st.sampled_from(["a", "b", "c", "d", "e"]), min_size=1),
+)
+def test_many_namespaces_together_say_what_each_says_alone(
+    namespaces: dict[str, int], asked: set[str]
+) -> None:
+    api = MemoryTransport(
+        *(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n, "labels": {"is": n}}}
+            for n in namespaces
+        ),
+        *(pod("p", name, phase="Running") for name in namespaces),
+        *(
+            placed(what, name, number)
+            for name, many in namespaces.items()
+            for number in range(many)
+            for what in (service(), sliced(f"10.0.0.{number}"))
+        ),
+    )
+    kube = Kube(api, clock=api.clock)
+    alone = [read(kube, {name}) for name in sorted(asked)]
+    before = len(api.calls)
+    found = read(kube, asked)
+    assert found.pods == {name: facts for one in alone for name, facts in one.pods.items()}
+    assert sorted(found.ports, key=str) == sorted((p for one in alone for p in one.ports), key=str)
+    if len(asked) > 2:
+        assert len(api.calls) - before <= 2 + 2 * len(asked), (
+            "namespaces and Services are asked for once each"
+        )
+
+
+def placed(obj: Object, namespace: str, number: int) -> Object:
+    """A Service or its EndpointSlice, moved to a namespace, under a name of its own."""
+    meta, spec = obj["metadata"], obj.get("spec")
+    labels = {"labels": {"kubernetes.io/service-name": f"s{number}"}} if spec is None else {}
+    placed: Object = {**obj, "metadata": {**meta, "name": f"s{number}", "namespace": namespace, **labels}}
+    return (
+        placed
+        if spec is None
+        else {**placed, "spec": {**spec, "clusterIP": f"10.96.{ord(namespace)}.{number}"}}
+    )
+
+
 def test_no_namespace_no_question() -> None:
     api = MemoryTransport()
     assert read(Kube(api, clock=api.clock), set()).pods == {}
