@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from cilium_e2e.model import Decision, Direction, DropReason, PolicyRef, RuleRef, Verdict
-from cilium_e2e.policy.oracle import Oracle, Side
+from cilium_e2e.policy.oracle import Oracle, Side, verdict_of
 
 
 class Cause(enum.Enum):
@@ -147,6 +147,6 @@ def explain(oracle: Oracle, source: str, target: str, protocol: str, port: int) 
         target=target,
         protocol=protocol,
         port=port,
-        verdict=oracle.verdict(source, target, protocol, port),
+        verdict=verdict_of(egress, ingress),
         sides=(explained(egress, source), explained(ingress, target)),
     )

@@ -271,16 +271,20 @@ class Oracle:
 
     def verdict(self, source: str, target: str, protocol: str, port: int) -> Verdict:
         """Both sides' decision on one flow; see :meth:`sides` for arguments and errors."""
-        egress, ingress = self.sides(source, target, protocol, port)
-        denying = next((side for side in (egress, ingress) if side.decision is Decision.DENIED), None)
-        decided = (egress, ingress) if denying is None else (denying,)
-        deciding = [entry for side in decided for entry in side.deciding]
-        return Verdict(
-            egress=egress.decision,
-            ingress=ingress.decision,
-            rules=tuple(dict.fromkeys(rule for side in decided for rule in side.rules)),
-            l7=denying is None and any(side.redirects for side in decided),
-            drop_reason=None if denying is None else denying.drop_reason,
-            unverified=any(entry.authentication not in ("", "disabled") for entry in deciding)
-            or any(side.policy.conflict for side in (egress, ingress)),
-        )
+        return verdict_of(*self.sides(source, target, protocol, port))
+
+
+def verdict_of(egress: Side, ingress: Side) -> Verdict:
+    """What becomes of a flow, by what both sides decide."""
+    denying = next((side for side in (egress, ingress) if side.decision is Decision.DENIED), None)
+    decided = (egress, ingress) if denying is None else (denying,)
+    deciding = [entry for side in decided for entry in side.deciding]
+    return Verdict(
+        egress=egress.decision,
+        ingress=ingress.decision,
+        rules=tuple(dict.fromkeys(rule for side in decided for rule in side.rules)),
+        l7=denying is None and any(side.redirects for side in decided),
+        drop_reason=None if denying is None else denying.drop_reason,
+        unverified=any(entry.authentication not in ("", "disabled") for entry in deciding)
+        or any(side.policy.conflict for side in (egress, ingress)),
+    )

@@ -66,15 +66,17 @@ def row_cells(step: Step, stage: Stage, *, silence_s: float = TIMEOUT_S) -> Iter
 def matrix_cells(stage: Stage, but: Sequence[Cell] = ()) -> Iterator[Cell]:
     """Every pod to every port of every pod, ``but`` what others ask; expected is, so far, ``connected``."""
     asked_already = {(cell.check.probe.source, cell.check.probe.destination) for cell in but}
-    for asking in stage.workload.pods:
-        for asked in stage.workload.pods:
-            for port in asked.ports:
-                source, target = stage.pod(asking.key), stage.pod(asked.key)
-                destination = Destination(target, port.number, Protocol[port.protocol])
-                if (source, destination) in asked_already:
-                    continue
-                probe = Probe.to(source, destination, timeout_s=TIMEOUT_S)
-                yield Cell(Check(probe, _CONNECTED, frozenset({str(target)})))
+    # Each target is named once, and not once a cell: a matrix has as many cells as pods times ports, squared.
+    pods = [(stage.pod(pod.key), pod.ports) for pod in stage.workload.pods]
+    asked = [
+        (Destination(target, port.number, Protocol[port.protocol]), frozenset({str(target)}))
+        for target, ports in pods
+        for port in ports
+    ]
+    for source, _ in pods:
+        for destination, who in asked:
+            if (source, destination) not in asked_already:
+                yield Cell(Check(Probe.to(source, destination, timeout_s=TIMEOUT_S), _CONNECTED, who))
 
 
 def asked_cells(step: Step, stage: Stage) -> Iterator[Cell]:
