@@ -17,7 +17,7 @@ from cilium_e2e.model import EXIT_USAGE, Backend, HarnessError
 from cilium_e2e.plugin import handover, options
 from cilium_e2e.plugin.clusters import CLUSTERS, Clusters
 from cilium_e2e.session import Handle
-from cilium_e2e.session.choice import session_for
+from cilium_e2e.session.choice import import_clients, session_for
 
 SIMULATED = (
     "simulated, in virtual time: API server, Flux, agents, Services, DNS, flows; the oracle judges packets",
@@ -59,11 +59,13 @@ class Worker:
         self._clusters.handles = {name: Handle.from_data(handle) for name, handle in data["handles"].items()}
         self._clusters.failed = dict(data["failed"])
         self._to_come = data["to come"]
+        self._backend = Backend(data["backend"])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self) -> bool | None:
         """Wait for the cluster; where there will be none, run nothing."""
         if self._to_come:
+            import_clients(self._backend)
             handles = handover.receive(Path(self._to_come))
             if handles is None:
                 return True
@@ -77,6 +79,7 @@ class Controller:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._session: Stoppable | None = None
+        self._backend = Backend.SIMULATED
         self._handover: handover.Handover | None = None
         self._terminated = self._finished = False
         self._handlers: dict[signal.Signals, Any] = {}
@@ -97,6 +100,7 @@ class Controller:
         with _telling():
             self._session = session = session_for(clusters.options[clusters.first], self._say)
             session.prepare()
+        self._backend = session.backend
         self._handover = handover.Handover()
         try:
             result = yield
@@ -177,6 +181,7 @@ class Controller:
         node.workerinput[_INPUT] = {
             "handles": {topology: handle.to_data() for topology, handle in clusters.handles.items()},
             "failed": clusters.failed,
+            "backend": self._backend.value,
             "to come": "" if clusters.handles or self._handover is None else str(self._handover.path),
         }
 

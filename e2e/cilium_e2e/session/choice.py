@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from cilium_e2e.cluster.live import LiveCluster
 from cilium_e2e.model import Backend, BackendUnavailable, InputError
@@ -13,7 +13,13 @@ from cilium_e2e.session.timeline import Say
 
 
 class Session(Protocol):
-    """A cluster's life around a run."""
+    """A cluster's life around a run.
+
+    Attributes:
+        backend: what the cluster is on.
+    """
+
+    backend: ClassVar[Backend]
 
     def prepare(self) -> None:
         """Find out what is wrong with what was asked for, before anything is made.
@@ -70,6 +76,13 @@ def attach(handle: Handle, options: Options) -> LiveCluster:
     from cilium_e2e.session import attach as live  # noqa: PLC0415 - with it come the clients of a real cluster
 
     return live.attach(handle, options)
+
+
+def import_clients(backend: Backend) -> None:
+    """Import what :func:`attach` needs there: it takes a second, which who waits for a cluster has anyway."""
+    if backend is not Backend.SIMULATED:
+        from cilium_e2e.kube import live  # noqa: F401, PLC0415 - see above
+        from cilium_e2e.session import attach  # noqa: F401, PLC0415 - see above
 
 
 def _simulated(options: Options, say: Say, why: str) -> Session:

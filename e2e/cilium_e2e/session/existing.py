@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from typing import ClassVar
 
 from cilium_e2e.cluster.host_agents import NAMESPACE, HostAgents
 from cilium_e2e.flux import explain
@@ -54,6 +55,8 @@ class ExistingSession:
         options: what was asked for; ``kubeconfig`` is needed.
         say: told a line at a time what happens.
     """
+
+    backend: ClassVar[Backend] = Backend.EXISTING
 
     def __init__(self, options: Options, say: Say) -> None:
         self._options = options

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from cilium_e2e.cluster.host_agents import HostAgents
 from cilium_e2e.cluster.live import LiveCluster
@@ -51,6 +52,8 @@ class SimulatedSession:
         say: told a line at a time what happens.
         why: why it is this backend.
     """
+
+    backend: ClassVar[Backend] = Backend.SIMULATED
 
     def __init__(self, options: Options, say: Say, why: str = "asked for") -> None:
         self._options = options

@@ -8,6 +8,7 @@ import secrets
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from cilium_e2e.cluster import preflight
 from cilium_e2e.cluster.engine import Engine
@@ -65,6 +66,8 @@ class KindSession:
         options: what was asked for.
         say: told a line at a time what happens.
     """
+
+    backend: ClassVar[Backend] = Backend.KIND
 
     def __init__(self, options: Options, say: Say) -> None:
         self._options = options

@@ -53,6 +53,7 @@ def saw(text, within_s=20.0):
 
 
 class FakeSession:
+    backend = Backend.SIMULATED  # for which workers import no clients
     # FAKE_FAILS says how it fails, FAKE_FAILS_ON on which topology if not on all.
     def __init__(self, options, say):
         self.say = say

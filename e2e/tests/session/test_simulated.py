@@ -172,6 +172,7 @@ from cilium_e2e.session import Options, choice
 from cilium_e2e.session.choice import attach
 options = Options(backend="simulated", repository=Path(sys.argv[1]))
 session = choice.session_for(options, print)
+choice.import_clients(session.backend)
 cluster = attach(session.start(), options)
 cluster.relay().status()
 cluster.close()
@@ -182,6 +183,24 @@ print("imported:", sorted({"kubernetes", "docker", "grpc"} & set(sys.modules)))
         [sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, check=True, timeout=100
     )
     assert "imported: []" in done.stdout, done.stdout
+
+
+def test_who_waits_for_a_real_cluster_imports_its_clients():
+    program = """
+import sys
+from cilium_e2e.model import Backend
+from cilium_e2e.session import choice
+choice.import_clients(Backend.KIND)
+before = set(sys.modules)
+from cilium_e2e.kube.live import LiveTransport
+from cilium_e2e.session.attach import attach
+left = {name for name in set(sys.modules) - before if not name.startswith("cilium_e2e")}
+print("left to import:", sorted(left))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100
+    )
+    assert "left to import: []" in done.stdout, done.stdout
 
 
 def test_a_label_change_is_a_new_identity_after_a_while(made):
