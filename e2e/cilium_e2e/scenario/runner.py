@@ -34,7 +34,7 @@ HOLD = 1
 """Further rounds in which every cell must come out the same; a denied one costs its time limit in each."""
 _MOST = 12
 _PROMPT = 10
-"""How many times as long as the answer took the silence has to last at least, to be shorter than usual."""
+"""How many times as long as the answer took the silence has to last, where it is shorter than usual."""
 _AT_ONCE = {Protocol.TCP, Protocol.UDP, Protocol.SCTP, Protocol.ICMP}
 
 DNSNames = Mapping[str, Sequence[str]]
@@ -144,7 +144,7 @@ def control(steps: Sequence[Step], lab: Lab, stage: Stage, *, oracles: bool) -> 
             stage.reached[name] = entry.outcome.elapsed_s
         else:
             stage.silent[name] = str(entry.outcome)
-    # The first batch of an agent that was just started is slow, and every denial would wait for that.
+    # On a busy machine some answers are slow, and every denial would wait for that.
     slow = [
         check
         for check in checks
@@ -202,9 +202,13 @@ def _step(
     return untold
 
 
+def _silence_s(took_s: float) -> float:
+    """The silence that is as good as a longer one, where the answer took so long without the policies."""
+    return max(SILENCE_S, took_s * _PROMPT)
+
+
 def _prompt(took_s: float) -> bool:
-    """Whether an answer came so soon that the shorter silence is as good as the longer one."""
-    return took_s * _PROMPT <= SILENCE_S
+    return _silence_s(took_s) <= SILENCE_S
 
 
 def _hasty(cell: Cell, stage: Stage) -> Cell:
@@ -215,11 +219,11 @@ def _hasty(cell: Cell, stage: Stage) -> Cell:
     """
     probe = cell.check.probe
     took_s = stage.reached.get(probe.id)
-    if not cell.denied or took_s is None or not _prompt(took_s):
+    if not cell.denied or took_s is None:
         return cell
     if probe.protocol not in _AT_ONCE or probe.target.kind is TargetKind.DNS:
         return cell  # with the policies a proxy may answer, which did not before
-    probe = replace(probe, timeout_s=min(probe.timeout_s, SILENCE_S))
+    probe = replace(probe, timeout_s=min(probe.timeout_s, _silence_s(took_s)))
     return replace(cell, check=replace(cell.check, probe=probe))
 
 
