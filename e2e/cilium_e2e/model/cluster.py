@@ -97,7 +97,10 @@ class Prober(Protocol):
     """Runs probes from one source."""
 
     def run(self, batch: Sequence[Probe]) -> list[Outcome]:
-        """All outcomes, in the batch's order; a lost stream gives ``INFRA_ERROR``, never a denial."""
+        """All outcomes, in the batch's order; a lost stream gives ``INFRA_ERROR``, never a denial.
+
+        An empty batch has whoever makes the probes started, so that the next need not wait for that.
+        """
         ...
 
 

@@ -88,7 +88,7 @@ class BatchClient:
         self._lock = threading.Lock()
 
     def run(self, batch: Sequence[Probe]) -> list[Outcome]:
-        """All outcomes, in the batch's order.
+        """All outcomes, in the batch's order; an empty batch opens the stream, and tells of no failure.
 
         A target that cannot be resolved, because the cluster has no such thing now, gives an
         ``INFRA_ERROR`` for its probes alone.
@@ -101,6 +101,9 @@ class BatchClient:
         ready: list[Probe] = []
         specs: list[dict[str, Any]] = []
         with self._lock:
+            if not batch:
+                self._open()
+                return []
             hosts = self._hosts({probe.target for probe in batch})
             for probe in batch:
                 host = hosts[probe.target]
@@ -167,6 +170,15 @@ class BatchClient:
             if message.error:
                 raise StreamLost(f"the agent refused the batch: {message.error}")
             return decode_outcomes(message, probes)
+
+    def _open(self) -> None:
+        """Start the agent's process, if it does not run; where that fails, the next batch tells why."""
+        if self._stream is None:
+            try:
+                self._start()
+            except ClusterStateError:
+                self._drop()
+                self.reopened += 1
 
     def _start(self) -> ExecStream:
         self._stream = stream = self._open_stream()

@@ -122,6 +122,8 @@ def judge(
         ScenarioError: there is nothing to judge, or two checks share an id and so an outcome.
     """
     _distinct(checks)
+    # All agents run before one asks, so that no answer is late only because others are being started.
+    _ask(cluster, {check.probe.source: () for check in checks})
     clock = cluster.clock
     started, start = clock.time(), clock.monotonic()
     lost: dict[str, list[int]] = defaultdict(list)
@@ -204,6 +206,11 @@ def _round(cluster: Cluster, checks: Sequence[Check]) -> Mapping[str, Outcome]:
     by_source: dict[Target, list[Probe]] = defaultdict(list)
     for check in checks:
         by_source[check.probe.source].append(check.probe)
-    with ThreadPoolExecutor(max_workers=min(16, len(by_source)), thread_name_prefix="probe") as pool:
-        answers = pool.map(lambda source: cluster.prober(source).run(by_source[source]), by_source)
-        return {outcome.probe_id: outcome for batch in answers for outcome in batch}
+    return {outcome.probe_id: outcome for outcome in _ask(cluster, by_source)}
+
+
+def _ask(cluster: Cluster, batches: Mapping[Target, Sequence[Probe]]) -> list[Outcome]:
+    """All sources at the same time."""
+    with ThreadPoolExecutor(max_workers=min(16, len(batches)), thread_name_prefix="probe") as pool:
+        answers = pool.map(lambda source: cluster.prober(source).run(batches[source]), batches)
+        return [outcome for batch in answers for outcome in batch]

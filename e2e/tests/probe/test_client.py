@@ -57,6 +57,30 @@ def test_one_stream_serves_many_batches(script):
     assert stream.closed
 
 
+def test_an_empty_batch_starts_the_agent(script):
+    opened = []
+    stream = script(good, HELLO)
+
+    def open_stream():
+        opened.append(stream)
+        return stream
+
+    client = BatchClient(open_stream, SOURCE, lambda targets: dict.fromkeys(targets, "10.0.0.2"))
+    assert client.run([]) == []
+    assert (len(opened), stream.sent) == (1, [])
+    client.run([probe()])
+    client.run([])
+    assert len(opened) == 1
+
+
+def test_an_agent_that_did_not_start_is_started_by_the_next_batch_and_that_is_counted(script):
+    client = client_of(StreamLost("no route"), script(good, HELLO))
+    assert client.run([]) == []
+    assert client.reopened == 1
+    assert [o.kind for o in client.run([probe()])] == [OutcomeKind.CONNECTED]
+    assert client.reopened == 1
+
+
 BROKEN = {
     "the stream is lost": lambda line: iter([StreamLost("connection reset")]),
     "the agent dies": lambda line: iter([None]),

@@ -21,6 +21,7 @@ class ScriptedCluster:
     clock: WallClock = field(default_factory=WallClock)
     batches: list[tuple[Target, list[str]]] = field(default_factory=list)
     proven: list[tuple[tuple, list[str]]] = field(default_factory=list)
+    awake: list[Target] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rounds: dict[Target, int] = {}
@@ -39,6 +40,9 @@ class ScriptedProber:
     source: Target
 
     def run(self, batch: Sequence[Probe]) -> list[Outcome]:
+        if not batch:
+            self.cluster.awake.append(self.source)  # its agent runs from now on
+            return []
         with self.cluster._lock:
             number = self.cluster.rounds.get(self.source, 0)
             self.cluster.rounds[self.source] = number + 1

@@ -55,6 +55,19 @@ def test_what_is_met_at_once_is_held_for_two_more_rounds(scripted):
     assert judgement.converged_s == pytest.approx(1.0)
 
 
+def test_all_agents_run_before_one_is_asked(scripted):
+    cluster = scripted(None)
+    asked = []
+
+    def answer(number, probe):
+        asked.append(set(cluster.awake))
+        return outcome(probe, UP)
+
+    cluster.answer = answer
+    judge(cluster, [check(), check(source=OTHER)])
+    assert asked[0] == asked[-1] == {FRONTEND, OTHER}
+
+
 def test_it_converges_and_says_when(scripted):
     cluster = scripted(script([DOWN, DOWN, UP]))
     judgement = judge(cluster, [check()])
@@ -224,6 +237,8 @@ def test_met_means_that_the_last_rounds_all_were(rounds, hold):
     seen = []
 
     def run(batch):
+        if not batch:
+            return []
         sleep(1.0)
         seen.append(rounds[min(len(seen), len(rounds) - 1)])
         return [outcome(batch[0], seen[-1])]

@@ -173,6 +173,8 @@ class Batches:
         return self
 
     def run(self, batch: Sequence[Probe]) -> list[Outcome]:
+        if not batch:
+            return []
         name = self.names[min(self.batches, len(self.names) - 1)]
         self.batches += 1
         return [Outcome(probe.id, OutcomeKind.CONNECTED, answered_by=name) for probe in batch]

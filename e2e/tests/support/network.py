@@ -291,5 +291,5 @@ class _Prober:
     source: Place
 
     def run(self, batch: Sequence[Probe]) -> list[Outcome]:
-        self.network.clock.sleep(0.5)
+        self.network.clock.sleep(0.5 if batch else 0.0)
         return [self.network.answer(self.source, probe) for probe in batch]
