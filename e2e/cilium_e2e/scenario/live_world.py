@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cilium_e2e.kube import Kube
@@ -27,12 +28,22 @@ API_SERVER = "kube-apiserver"
 
 _API_SERVICE = ("default", "kubernetes")
 _SERVICE_NAME = "kubernetes.io/service-name"
-_CIDR_GROUPS = Ref("cilium.io/v2alpha1", "CiliumCIDRGroup")
 _POLICY_KINDS = (
     Ref("cilium.io/v2", "CiliumNetworkPolicy"),
     Ref("cilium.io/v2", "CiliumClusterwideNetworkPolicy"),
     Ref("networking.k8s.io/v1", "NetworkPolicy"),
 )
+
+
+_KINDS = (
+    Ref("v1", "Namespace"),
+    Ref("v1", "Pod"),
+    Ref("v1", "Node"),
+    Ref("v1", "Service"),
+    Ref("discovery.k8s.io/v1", "EndpointSlice"),
+    Ref("cilium.io/v2alpha1", "CiliumCIDRGroup"),
+)
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +85,9 @@ def live_world(
             "expected the agents' configuration, found none",
             place=f"ConfigMap {cluster.info.cilium_namespace}/{CONFIG_MAP}",
         )
+    namespaces, pods, nodes, services, slices, groups = _lists(kube, _KINDS)
     objects = LiveObjects(
-        namespaces=kube.list_all(Ref("v1", "Namespace")),
-        pods=kube.list_all(Ref("v1", "Pod")),
-        nodes=kube.list_all(Ref("v1", "Node")),
-        services=kube.list_all(Ref("v1", "Service")),
-        slices=kube.list_all(Ref("discovery.k8s.io/v1", "EndpointSlice")),
-        cidr_groups=kube.list_known(_CIDR_GROUPS),
+        namespaces=namespaces, pods=pods, nodes=nodes, services=services, slices=slices, cidr_groups=groups
     )
     return world_of(
         cluster.info,
@@ -97,12 +104,25 @@ def live_policies(kube: Kube) -> list[PolicyObject]:
     Raises:
         PolicyError: one cannot be read at all.
     """
-    stored = [policy for kind in _POLICY_KINDS for policy in kube.list_known(kind)]
     return [
         parse_policy(policy, strict=False)
+        for stored in _lists(kube, _POLICY_KINDS)
         for policy in stored
         if "deletionTimestamp" not in policy["metadata"]
     ]
+
+
+def _lists(kube: Kube, kinds: Sequence[Ref]) -> list[list[Object]]:
+    """All objects of each kind, asked for at the same time; none of a kind whose CRD is not installed.
+
+    Kubernetes' own kinds are always there: of them a 404 is an error.
+    """
+
+    def listed(kind: Ref) -> list[Object]:
+        return kube.list_known(kind) if kind.api_version.startswith("cilium.io/") else kube.list_all(kind)
+
+    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="world") as pool:
+        return list(pool.map(listed, kinds))
 
 
 def options_of(config: Mapping[str, str]) -> Options:
