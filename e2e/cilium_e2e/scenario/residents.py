@@ -12,6 +12,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cilium_e2e.kube import Kube
@@ -34,6 +35,7 @@ RESTS = "cilium-e2e/rests"
 """The annotation of a namespace whose workload nobody uses just now; a digest of the workload."""
 _OWNER, _AS, _GROUP = "cilium-e2e/owner", "cilium-e2e/as", "cilium-e2e/group"
 _POLICIES = (("cilium.io/v2", "CiliumNetworkPolicy"), ("networking.k8s.io/v1", "NetworkPolicy"))
+_LOOKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,23 +188,23 @@ class Residents:
 
     def _untouched(self, one: Resident) -> bool:
         """Whether its namespaces hold the workload as it was made, and nothing that changes its traffic."""
-        for name, quarter in one.layout.items():
-            real = one.names[name]
-            if any(self._kube.list_known(Ref(version, kind, namespace=real)) for version, kind in _POLICIES):
-                return False
-            pods = {
-                obj["metadata"]["name"]: obj["metadata"].get("labels") or {}
-                for obj in self._kube.list_all(Ref("v1", "Pod", namespace=real))
-                if not obj["metadata"].get("ownerReferences") and "deletionTimestamp" not in obj["metadata"]
-            }
-            if pods != {pod.name: dict(pod.labels) for pod in quarter.pods}:
-                return False
-            services = {
-                obj["metadata"]["name"] for obj in self._kube.list_all(Ref("v1", "Service", namespace=real))
-            }
-            if services != {one.name for one in quarter.services}:
-                return False
-        return True
+        namespaces = [one.names[name] for name in one.layout]
+        with ThreadPoolExecutor(max_workers=_LOOKERS, thread_name_prefix="resting") as pool:
+            return all(pool.map(self._as_made, namespaces, one.layout.values()))
+
+    def _as_made(self, namespace: str, quarter: Quarter) -> bool:
+        if any(self._kube.list_known(Ref(version, kind, namespace=namespace)) for version, kind in _POLICIES):
+            return False
+        pods = {
+            obj["metadata"]["name"]: obj["metadata"].get("labels") or {}
+            for obj in self._kube.list_all(Ref("v1", "Pod", namespace=namespace))
+            if not obj["metadata"].get("ownerReferences") and "deletionTimestamp" not in obj["metadata"]
+        }
+        services = {
+            obj["metadata"]["name"] for obj in self._kube.list_all(Ref("v1", "Service", namespace=namespace))
+        }
+        wanted = {pod.name: dict(pod.labels) for pod in quarter.pods}
+        return pods == wanted and services == {service.name for service in quarter.services}
 
     def _mark(self, resident: Resident) -> None:
         digest = self._digest(resident.layout)
