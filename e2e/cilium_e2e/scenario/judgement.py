@@ -35,12 +35,14 @@ class Check:
         answered_by: names who must answer, empty for anyone.
         seen_from: the addresses under which whoever answers may have seen the source, empty for any. An
             answer that does not say it, as ICMP's, is none.
+        once: whether a connection at the first try is enough. Silence may be chance, and is asked for again.
     """
 
     probe: Probe
     expected: Expectation
     answered_by: frozenset[str] = frozenset()
     seen_from: frozenset[str] = frozenset()
+    once: bool = False
 
     def met_by(self, outcome: Outcome) -> bool:
         """Whether an outcome is what was expected, answered by whom it was expected of."""
@@ -63,6 +65,7 @@ class Judged:
         flaps: how often it was met and then not.
         converged_s: when it was met for good, in seconds from the start; None where it never was.
         lost_in: the rounds, from 1, in which it was not met any more.
+        asked: how many times it was asked.
     """
 
     check: Check
@@ -71,6 +74,7 @@ class Judged:
     flaps: int
     converged_s: float | None = None
     lost_in: tuple[int, ...] = ()
+    asked: int = 0
 
     def __str__(self) -> str:
         probe = self.check.probe
@@ -92,7 +96,7 @@ class Judgement:
         judged: each check with its last outcome.
         converged_s: when all of them were met for good, in seconds from the start; 0 where they never were.
         started_s: when it started, epoch seconds.
-        rounds: how many times all of them were asked.
+        rounds: how many rounds there were.
     """
 
     judged: tuple[Judged, ...]
@@ -115,8 +119,10 @@ def judge(
 ) -> Judgement:
     """Probe until every check is met, then ``hold`` more rounds; sources ask in one batch each.
 
-    What is met when the time is up still has to hold. A probe that could not be made is made again, because a
-    busy machine may be the cause; where that happens in three rounds in a row it ends.
+    What is met when the time is up still has to hold. Where all of the first round was as expected, nothing
+    was tried until it came out well: then those marked ``once`` that connected are not asked again. A probe
+    that could not be made is made again, because a busy machine may be the cause; where that happens in three
+    rounds in a row it ends.
 
     Raises:
         ScenarioError: there is nothing to judge, or two checks share an id and so an outcome.
@@ -131,8 +137,12 @@ def judge(
     rounds = broken = 0
     held = 0
     converged = 0.0
+    asking = checks
+    outcomes: dict[str, Outcome] = {}
+    asked: Counter[str] = Counter()
     while True:
-        outcomes = _round(cluster, checks)
+        outcomes |= _round(cluster, asking)
+        asked.update(check.probe.id for check in asking)
         rounds += 1
         now_s = clock.monotonic() - start
         met = {c.probe.id for c in checks if c.met_by(outcomes[c.probe.id])}
@@ -143,10 +153,13 @@ def judge(
         if len(met) == len(checks):
             converged = converged if held else now_s
             held += 1
+            if rounds == 1:
+                asking = [c for c in checks if not (c.once and outcomes[c.probe.id].connected)]
         else:
             held = 0
+            asking = checks
         broken = broken + 1 if any(o.kind is OutcomeKind.INFRA_ERROR for o in outcomes.values()) else 0
-        if held > hold or broken == _BROKEN_ROUNDS or (late and not held):
+        if held > hold or not asking or broken == _BROKEN_ROUNDS or (late and not held):
             judged = tuple(
                 Judged(
                     check,
@@ -155,6 +168,7 @@ def judge(
                     len(lost[check.probe.id]),
                     since.get(check.probe.id),
                     tuple(lost[check.probe.id]),
+                    asked[check.probe.id],
                 )
                 for check in checks
             )

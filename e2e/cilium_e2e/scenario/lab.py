@@ -148,7 +148,7 @@ class Lab:
                 oracle=oracle.get(entry.check.probe.id, ""),
                 met_after_s=entry.converged_s,
                 lost_in=entry.lost_in,
-                rounds=judgement.rounds,
+                rounds=entry.asked,
             )
             for entry in judgement.judged
         ]

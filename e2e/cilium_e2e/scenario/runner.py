@@ -31,7 +31,7 @@ from cilium_e2e.scenario.stage import Stage
 from cilium_e2e.scenario.witnesses import contradicted, unseen, unwitnessed
 
 HOLD = 1
-"""Further rounds in which every cell must come out the same; a denied one costs its time limit in each."""
+"""Further rounds in which cells must come out the same; a denied one costs its time limit in each."""
 _MOST = 12
 _PROMPT = 10
 """How many times as long as the answer took the silence has to last, where it is shorter than usual."""

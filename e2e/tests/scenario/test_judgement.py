@@ -108,6 +108,40 @@ def test_what_never_converges_ends_when_time_is_up(scripted):
     assert cluster.clock.now == pytest.approx(1000.0 + 5 * 1.0 + 4 * 0.1)
 
 
+def once(port, expected=CONNECTED):
+    return replace(check(expected, port=port), once=True)
+
+
+def test_what_connected_at_the_first_try_may_be_enough_but_silence_never_is(scripted):
+    kinds = {1: UP, 2: DOWN, 3: UP}
+    cluster = scripted(lambda number, probe: outcome(probe, kinds[probe.port]))
+    judgement = judge(cluster, [once(1), once(2, DENIED), check(port=3)], hold=1)
+    assert [(entry.met, entry.asked) for entry in judgement.judged] == [(True, 1), (True, 2), (True, 2)]
+    assert judgement.rounds == 2
+    assert len(cluster.batches[1][1]) == 2
+
+
+def test_where_all_connected_at_once_nothing_is_left_to_hold(scripted):
+    cluster = scripted(script([UP]))
+    judgement = judge(cluster, [once(1), once(2)])
+    assert (judgement.failures, judgement.rounds, judgement.converged_s) == ([], 1, pytest.approx(1.0))
+
+
+def test_after_a_first_try_that_failed_all_must_hold(scripted):
+    cluster = scripted(lambda number, probe: outcome(probe, UP if probe.port == 1 or number else DOWN))
+    judgement = judge(cluster, [once(1), once(2)], hold=1)
+    assert [(entry.met, entry.asked) for entry in judgement.judged] == [(True, 3), (True, 3)]
+
+
+def test_what_does_not_hold_has_all_asked_again(scripted):
+    leaks = {1: [UP] * 9, 2: [DOWN, UP, DOWN, DOWN, DOWN]}
+    cluster = scripted(lambda number, probe: outcome(probe, leaks[probe.port][number]))
+    judgement = judge(cluster, [once(1), once(2, DENIED)], hold=1)
+    connected, denied = judgement.judged
+    assert (denied.met, denied.lost_in, denied.asked) == (True, (2,), 4)
+    assert (connected.met, connected.asked) == (True, 3)
+
+
 def test_a_late_convergence_must_hold_too(scripted):
     late = scripted(script([DOWN, DOWN, UP, UP, UP]))
     assert judge(late, [check()], converge_s=2.5).failures == []
