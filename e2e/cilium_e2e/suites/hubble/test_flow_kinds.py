@@ -104,12 +104,9 @@ def test_the_world_is_seen_as_the_world(lab: Lab, cluster: LiveCluster, scene: S
     An address that somebody's policy names just now has an identity of its own, with that label, too.
     """
     asked = check(scene.client, Target.world("one"), WORLD_TCP)
-    judgement = lab.judge([asked], hold=0)
-    flow = lab.flow(
-        judgement,
-        asked.probe.id,
-        Wanted(verdict=FlowVerdict.FORWARDED, direction=Direction.EGRESS, event_type=TRACE, reply=False),
-    )
+    judgement, flows = lab.witness([asked], hold=0)
+    wanted = Wanted(verdict=FlowVerdict.FORWARDED, direction=Direction.EGRESS, event_type=TRACE, reply=False)
+    flow = lab.flow(judgement, asked.probe.id, wanted, flows=flows)
     assert_peer(flow.source, scene.client, cluster.endpoints())
     assert flow.destination.identity in WORLD_IDENTITIES or flow.destination.identity >= LOCAL_IDENTITIES
     assert "reserved:world" in {
