@@ -6,7 +6,8 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from cilium_e2e.policy import CIDRGroup, Oracle, Peer, Pod, PolicyObject, PortQuery, World, parse_policy
+from cilium_e2e.policy import CIDRGroup, Oracle, Peer, Pod, PolicyObject, World, parse_policy
+from cilium_e2e.policy.matrix import PortQuery
 
 _NAMESPACES = 50
 _APPS = 40

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from cilium_e2e.commands.bench_worlds import Case, hard_case, plain_case
-from cilium_e2e.policy import matrix
+from cilium_e2e.policy.matrix import matrix
 from cilium_e2e.policy.naive import naive_verdict
 
 ENGINE_S = 4.9

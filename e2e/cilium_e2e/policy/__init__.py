@@ -1,15 +1,15 @@
 """The policy oracle: pure, no I/O; who may talk to whom under Cilium's semantics.
 
 Typed objects come from :func:`parse_policy`; :func:`check_schema` and :func:`check_agent` say what the API
-server and what the agent would refuse. An :class:`Oracle` over a :class:`World` answers flow by flow,
-:func:`matrix` all at once, and :func:`explain` says why.
+server and what the agent would refuse. An :class:`Oracle` over a :class:`World` answers flow by flow, and
+:func:`explain` says why. :func:`cilium_e2e.policy.matrix.matrix` answers all at once; it stands apart because
+of numpy, for which runs that do not need it would wait.
 """
 
 from cilium_e2e.policy.acceptance import Refusal, accept
 from cilium_e2e.policy.checks import check_agent, check_schema, require_agent, require_schema
 from cilium_e2e.policy.explain import Cause, Explanation, SideExplanation, explain
 from cilium_e2e.policy.l7 import DNSQuery, HTTPRequest, RequestVerdict, TLSHello, request_verdict
-from cilium_e2e.policy.matrix import Matrix, PortQuery, matrix
 from cilium_e2e.policy.objects import CIDRGroupObject, CiliumPolicy, PolicyObject
 from cilium_e2e.policy.objects_kubernetes import NetworkPolicy
 from cilium_e2e.policy.options import Enforcement, Options
@@ -30,14 +30,12 @@ __all__ = [
     "Enforcement",
     "Explanation",
     "HTTPRequest",
-    "Matrix",
     "NetworkPolicy",
     "Options",
     "Oracle",
     "Peer",
     "Pod",
     "PolicyObject",
-    "PortQuery",
     "Problem",
     "Refusal",
     "RequestVerdict",
@@ -53,7 +51,6 @@ __all__ = [
     "check_schema",
     "dump",
     "explain",
-    "matrix",
     "parse_cidr_group",
     "parse_policy",
     "pod_from_endpoint",

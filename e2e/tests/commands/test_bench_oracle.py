@@ -3,7 +3,7 @@ import re
 
 from cilium_e2e.commands import bench_oracle
 from cilium_e2e.commands.bench_worlds import hard_case, plain_case
-from cilium_e2e.policy import matrix
+from cilium_e2e.policy.matrix import matrix
 from cilium_e2e.policy.naive import naive_verdict
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from cilium_e2e.model import Decision, InputError
-from cilium_e2e.policy import Oracle, Peer, Pod, PortQuery, World, matrix, parse_policy
-from cilium_e2e.policy.matrix import ALLOWED, DENIED, NONE
+from cilium_e2e.policy import Oracle, Peer, Pod, World, parse_policy
+from cilium_e2e.policy.matrix import ALLOWED, DENIED, NONE, PortQuery, matrix
 
 PODS = tuple(
     Pod(namespace="alpha", name=f"pod{n}", labels={"app": f"app{n % 2}"}, node="n1") for n in range(4)

@@ -8,18 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cilium_e2e.model import Decision
-from cilium_e2e.policy import (
-    Options,
-    Oracle,
-    Peer,
-    Pod,
-    PortQuery,
-    World,
-    dump,
-    explain,
-    matrix,
-    parse_policy,
-)
+from cilium_e2e.policy import Options, Oracle, Peer, Pod, World, dump, explain, parse_policy
+from cilium_e2e.policy.matrix import PortQuery, matrix
 from cilium_e2e.policy.naive import naive_verdict
 
 LAWS = settings(

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from cilium_e2e.model import Object
-from cilium_e2e.policy import Oracle, Peer, Pod, PortQuery, World, matrix, parse_policy
+from cilium_e2e.policy import Oracle, Peer, Pod, World, parse_policy
+from cilium_e2e.policy.matrix import PortQuery, matrix
 from cilium_e2e.scenario.fuzz import kinds, vocabulary
 from cilium_e2e.scenario.fuzz.chance import Chance
 from cilium_e2e.scenario.model import PolicyDecl, Scenario, Step
