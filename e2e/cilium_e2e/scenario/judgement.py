@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cilium_e2e.model import Clock, Cluster, Expectation, Outcome, OutcomeKind, Probe, ScenarioError, Target
+from cilium_e2e.model import Cluster, Expectation, Outcome, OutcomeKind, Probe, ScenarioError, Target
 
 HOLD_ROUNDS = 2
 CONVERGE_S = 15.0
@@ -21,12 +21,8 @@ where the same probe was answered at once without the policies.
 Answers inside a cluster take milliseconds; one that is late is asked for again, or is a flow too many."""
 _PAUSE_S = 0.1
 _BROKEN_ROUNDS = 3
-_SOURCES = 16
-"""How many sources ask at the same time."""
 # What is wrong with a hundred probes is seldom more than three things.
 _EXPLAINED = 5
-
-_Ask = Callable[[Mapping[Target, Sequence[Probe]]], dict[str, Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +128,9 @@ def judge(
         ScenarioError: there is nothing to judge, or two checks share an id and so an outcome.
     """
     _distinct(checks)
-    nothing: dict[Target, Sequence[Probe]] = dict.fromkeys((check.probe.source for check in checks), ())
-    with ThreadPoolExecutor(max_workers=min(_SOURCES, len(nothing)), thread_name_prefix="probe") as pool:
-
-        def ask(batches: Mapping[Target, Sequence[Probe]]) -> dict[str, Outcome]:
-            answers = pool.map(lambda source: cluster.prober(source).run(batches[source]), batches)
-            return {outcome.probe_id: outcome for batch in answers for outcome in batch}
-
-        # All agents run before one asks, so that no answer is late only because others are being started.
-        ask(nothing)
-        return _judge(cluster.clock, ask, checks, converge_s, hold)
-
-
-def _judge(clock: Clock, ask: _Ask, checks: Sequence[Check], converge_s: float, hold: int) -> Judgement:
+    # All agents run before one asks, so that no answer is late only because others are being started.
+    _ask(cluster, {check.probe.source: () for check in checks})
+    clock = cluster.clock
     started, start = clock.time(), clock.monotonic()
     lost: dict[str, list[int]] = defaultdict(list)
     since: dict[str, float] = {}
@@ -155,7 +141,7 @@ def _judge(clock: Clock, ask: _Ask, checks: Sequence[Check], converge_s: float, 
     outcomes: dict[str, Outcome] = {}
     asked: Counter[str] = Counter()
     while True:
-        outcomes |= ask(_by_source(asking))
+        outcomes |= _round(cluster, asking)
         asked.update(check.probe.id for check in asking)
         rounds += 1
         now_s = clock.monotonic() - start
@@ -230,8 +216,15 @@ def _distinct(checks: Sequence[Check]) -> None:
         )
 
 
-def _by_source(checks: Sequence[Check]) -> dict[Target, list[Probe]]:
-    batches: dict[Target, list[Probe]] = defaultdict(list)
+def _round(cluster: Cluster, checks: Sequence[Check]) -> Mapping[str, Outcome]:
+    by_source: dict[Target, list[Probe]] = defaultdict(list)
     for check in checks:
-        batches[check.probe.source].append(check.probe)
-    return batches
+        by_source[check.probe.source].append(check.probe)
+    return {outcome.probe_id: outcome for outcome in _ask(cluster, by_source)}
+
+
+def _ask(cluster: Cluster, batches: Mapping[Target, Sequence[Probe]]) -> list[Outcome]:
+    """All sources at the same time."""
+    with ThreadPoolExecutor(max_workers=min(16, len(batches)), thread_name_prefix="probe") as pool:
+        answers = pool.map(lambda source: cluster.prober(source).run(batches[source]), batches)
+        return [outcome for batch in answers for outcome in batch]
