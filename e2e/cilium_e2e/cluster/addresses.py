@@ -12,15 +12,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from cilium_e2e.kube import Kube
+from cilium_e2e.kube import Kube, at_once
 from cilium_e2e.model import ClusterInfo, ClusterStateError, KubeError, Object, Ref, Target, TargetKind
 
 # A list of a small namespace costs the API server about what one object does.
 _LISTED_FROM = 2
-_LOOKERS = 4
 GATHER_S = 0.015
 """What the threads of a round take to be started on a busy machine; a look takes several times as long."""
 
@@ -93,12 +91,8 @@ class Addresses:
                 asked[target.kind, target.namespace].add(target)
             else:
                 found[target] = _dialled(target, next(iter(self._fixed.get(target, ())), ""))
-        if not asked:
-            return found
-        # One after the other they would be most of what a round of probes waits for.
-        with ThreadPoolExecutor(max_workers=min(_LOOKERS, len(asked)), thread_name_prefix="address") as pool:
-            for answer in pool.map(lambda at: self._in_namespace(at[0], at[1], asked[at]), asked):
-                found |= answer
+        for answer in at_once(lambda at: self._in_namespace(at[0], at[1], asked[at]), asked):
+            found |= answer
         return found
 
     def _in_namespace(

@@ -16,7 +16,7 @@ from cilium_e2e.model import Decision, Direction, InputError, RuleRef, Verdict
 from cilium_e2e.policy import fqdn
 from cilium_e2e.policy.engine import L7Spec
 from cilium_e2e.policy.objects_ports import HeaderMatch, HTTPRule
-from cilium_e2e.policy.oracle import Oracle, Side
+from cilium_e2e.policy.oracle import Oracle, Side, verdict_of
 from cilium_e2e.policy.subject import Entry
 
 
@@ -160,10 +160,10 @@ def request_verdict(
     Raises:
         InputError: an unknown name or protocol.
     """
-    verdict = oracle.verdict(source, target, protocol, port)
+    sides = oracle.sides(source, target, protocol, port)
+    verdict = verdict_of(*sides)
     if not verdict.passes:
         return RequestVerdict(verdict, passes=False, rules=verdict.rules, unverified=verdict.unverified)
-    sides = oracle.sides(source, target, protocol, port)
     asked = [side for side in sides if side.redirects and side.decision is Decision.ALLOWED]
     for side in asked:
         if _refused(side, request):

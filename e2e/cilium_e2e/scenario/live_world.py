@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cilium_e2e.kube import Kube
+from cilium_e2e.kube import Kube, at_once
 from cilium_e2e.model import Cluster, ClusterInfo, ClusterStateError, Endpoint, Object, Ref
 from cilium_e2e.policy import (
     CIDRGroup,
@@ -33,8 +32,6 @@ _POLICY_KINDS = (
     Ref("cilium.io/v2", "CiliumClusterwideNetworkPolicy"),
     Ref("networking.k8s.io/v1", "NetworkPolicy"),
 )
-
-
 _KINDS = (
     Ref("v1", "Namespace"),
     Ref("v1", "Pod"),
@@ -43,7 +40,6 @@ _KINDS = (
     Ref("discovery.k8s.io/v1", "EndpointSlice"),
     Ref("cilium.io/v2alpha1", "CiliumCIDRGroup"),
 )
-_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +117,7 @@ def _lists(kube: Kube, kinds: Sequence[Ref]) -> list[list[Object]]:
     def listed(kind: Ref) -> list[Object]:
         return kube.list_known(kind) if kind.api_version.startswith("cilium.io/") else kube.list_all(kind)
 
-    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="world") as pool:
-        return list(pool.map(listed, kinds))
+    return at_once(listed, kinds)
 
 
 def options_of(config: Mapping[str, str]) -> Options:

@@ -166,8 +166,8 @@ class OracleView:
         if source == target:
             # A pod that reaches itself, through a Service or not, never meets its own policy.
             return Saying(passes=True, sentence=f"{source} reaches itself")
-        sentence = explain(self.oracle, source, target, protocol, port).sentence
-        verdict = self.oracle.verdict(source, target, protocol, port)
+        said = explain(self.oracle, source, target, protocol, port)
+        sentence, verdict = said.sentence, said.verdict
         sides = self.oracle.sides(source, target, protocol, port)
         if not verdict.passes:
             return Saying(

@@ -12,10 +12,9 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from cilium_e2e.kube import Kube
+from cilium_e2e.kube import Kube, at_once
 from cilium_e2e.model import Cluster, ClusterStateError, Ref
 from cilium_e2e.probe import config_map
 from cilium_e2e.scenario.workload import (
@@ -35,7 +34,6 @@ RESTS = "cilium-e2e/rests"
 """The annotation of a namespace whose workload nobody uses just now; a digest of the workload."""
 _OWNER, _AS, _GROUP = "cilium-e2e/owner", "cilium-e2e/as", "cilium-e2e/group"
 _POLICIES = (("cilium.io/v2", "CiliumNetworkPolicy"), ("networking.k8s.io/v1", "NetworkPolicy"))
-_LOOKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +187,7 @@ class Residents:
     def _untouched(self, one: Resident) -> bool:
         """Whether its namespaces hold the workload as it was made, and nothing that changes its traffic."""
         namespaces = [one.names[name] for name in one.layout]
-        with ThreadPoolExecutor(max_workers=_LOOKERS, thread_name_prefix="resting") as pool:
-            return all(pool.map(self._as_made, namespaces, one.layout.values()))
+        return all(at_once(self._as_made, namespaces, one.layout.values()))
 
     def _as_made(self, namespace: str, quarter: Quarter) -> bool:
         if any(self._kube.list_known(Ref(version, kind, namespace=namespace)) for version, kind in _POLICIES):
